@@ -1,0 +1,138 @@
+"""Header fields as lines of bytes: which ones concern this hop alone, and how to take them out.
+
+A head that llhttp has accepted has one form: each CRLF begins a line `name:value`, with no space before the colon,
+no folding and no stray CR or LF. So the fields that the gateway has to see are found, and taken out, by one regular
+expression over the whole head, and the others pass as they stand without ever becoming Python objects.
+
+What goes (RFC 9110 §7.6.1): the fields about this connection, those that `Connection` names, and those that the
+gateway says itself (who forwarded for whom, the request's id). A spelling with `_` for `-` is the same field to a
+CGI or WSGI backend, so it goes too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+# What a field is to the parser.
+DROP = 0
+HOST = 1
+CONNECTION = 2
+CONTENT_LENGTH = 3
+TRANSFER_ENCODING = 4
+UPGRADE = 5
+EXPECT = 6
+REQUEST_ID = 7
+FORWARDED_FOR = 8
+FORWARDED_PROTO = 9
+FORWARDED_HOST = 10
+FORWARDED_OTHER = 11
+
+_REQUEST_KINDS = {
+    b"host": HOST,
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"upgrade": UPGRADE,
+    b"expect": EXPECT,
+    b"x-request-id": REQUEST_ID,
+    b"x-forwarded-for": FORWARDED_FOR,
+    b"x-forwarded-proto": FORWARDED_PROTO,
+    b"x-forwarded-host": FORWARDED_HOST,
+    b"x-forwarded-port": FORWARDED_OTHER,
+    b"x-forwarded-server": FORWARDED_OTHER,
+    b"x-forwarded-prefix": FORWARDED_OTHER,
+    b"x-forwarded-ssl": FORWARDED_OTHER,
+    b"x-forwarded-scheme": FORWARDED_OTHER,
+    b"x-real-ip": FORWARDED_OTHER,
+    b"forwarded": FORWARDED_OTHER,
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"proxy-authorization": DROP,
+    b"te": DROP,
+}
+_RESPONSE_KINDS = {
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"upgrade": UPGRADE,
+    b"x-request-id": DROP,
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+}
+# RFC 9110 §6.5.1: what frames, routes, or steers a message is no trailer.
+_TRAILER_KINDS = (
+    {**_REQUEST_KINDS, **_RESPONSE_KINDS}
+    | dict.fromkeys((b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type"), DROP)
+    | dict.fromkeys((b"content-range", b"trailer", b"cache-control", b"te", b"max-forwards"), DROP)
+)
+
+
+def spellings(kinds: dict[bytes, int]) -> dict[bytes, int]:
+    """The kinds by the spellings that are met: all lower, all upper, and Capitalized-Words."""
+    known: dict[bytes, int] = {}
+    for name, kind in kinds.items():
+        for spelling in (name, name.upper(), name.title()):
+            known[spelling] = kind
+    return known
+
+
+def _one_of(names: Iterable[bytes]) -> bytes:
+    # Told apart by the first letter, which the engine does without trying each alternative; ignoring case from
+    # the start would cost twice as much.
+    by_letter: dict[bytes, list[bytes]] = {}
+    for name in names:
+        by_letter.setdefault(name[:1], []).append(re.escape(name[1:]).replace(rb"\-", b"[-_]"))
+    groups = []
+    for letter, rests in sorted(by_letter.items()):
+        groups.append(b"[%b%b](?i:%b)" % (letter.upper(), letter, b"|".join(rests)))
+    return b"|".join(groups)
+
+
+def special(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Splits a head into [text, name, value, text, name, value, …, text] at the named fields."""
+    return re.compile(rb"\r\n(" + _one_of(names) + rb"):[ \t]*([^\r]*)")
+
+
+REQUEST_SPECIAL = special(_REQUEST_KINDS)
+RESPONSE_SPECIAL = special(_RESPONSE_KINDS)
+TRAILER_SPECIAL = special(_TRAILER_KINDS)
+REQUEST_SPELLINGS = spellings(_REQUEST_KINDS)
+RESPONSE_SPELLINGS = spellings(_RESPONSE_KINDS)
+
+
+def request_kind(name: bytes) -> int:
+    """The kind of a field in an unusual spelling; one with `_` is never taken at its word."""
+    return _REQUEST_KINDS.get(name.lower(), DROP)
+
+
+def response_kind(name: bytes) -> int:
+    return _RESPONSE_KINDS.get(name.lower(), DROP)
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list, lower-case (RFC 9110 §5.6.1)."""
+    return [token for token in (part.strip(b" \t").lower() for part in value.split(b",")) if token]
+
+
+def without(fields: bytes, names: list[bytes]) -> bytes:
+    """The lines of `fields` but those named (lower-case)."""
+    if not fields:
+        return fields
+    kept = [b""]
+    for line in fields.split(b"\r\n")[1:]:
+        if line[: line.find(b":")].lower() not in names:
+            kept.append(line)
+    return b"\r\n".join(kept)
+
+
+@lru_cache(maxsize=1024)
+def finder(name: bytes) -> re.Pattern[bytes]:
+    """Finds a field's values in a head; `name` comes from the configuration, so there are few."""
+    return re.compile(rb"\r\n(?i:" + re.escape(name) + rb"):[ \t]*([^\r]*)")
+
+
+def values(head: bytes, name: bytes) -> list[bytes]:
+    """All values of a field, in order, without the white space around them."""
+    return [value.rstrip(b" \t") for value in finder(name).findall(head)]

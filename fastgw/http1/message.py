@@ -1,0 +1,105 @@
+"""The heads of requests and answers, as the exchange sees them.
+
+`fields` holds the end-to-end header lines, each begun by CRLF, ready to be joined into the next hop's head; the
+fields of this hop (framing, connection, forwarding) have been taken out into attributes.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote_to_bytes
+
+from fastgw.http1 import fields as field_lines
+
+# How long a body is.
+NO_BODY = 0
+LENGTH = 1
+CHUNKED = 2
+UNTIL_CLOSE = 3
+
+
+class RequestHead:
+    """A request's head. `raw` is what came, for the few who look a field up; `minor` is 0 or 1 for HTTP/1.x.
+
+    `path` is normalized, `query` is empty or begins with "?". `upgrade` is the protocol asked for, or empty.
+    `hop_names` are the fields that Connection names; `forwarded` is what the client said of those before it, as
+    (kind, header line).
+    """
+
+    __slots__ = (
+        "body",
+        "content_length",
+        "expects_continue",
+        "fields",
+        "forwarded",
+        "hop_names",
+        "host",
+        "host_name",
+        "keep_alive",
+        "method",
+        "minor",
+        "path",
+        "query",
+        "raw",
+        "request_id",
+        "upgrade",
+    )
+
+    def __init__(self, raw: bytes, method: bytes, minor: int) -> None:
+        self.raw = raw
+        self.method = method
+        self.minor = minor
+        self.path = b"/"
+        self.query = b""
+        self.host = b""
+        self.host_name = b""
+        self.fields = b""
+        self.body = NO_BODY
+        self.content_length = 0
+        self.keep_alive = minor == 1
+        self.expects_continue = False
+        self.upgrade = b""
+        self.request_id = b""
+        self.hop_names: list[bytes] | None = None
+        self.forwarded: list[tuple[int, bytes]] | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The values of a field, joined by commas (RFC 9110 §5.3), or None."""
+        found = field_lines.values(self.raw, name)
+        return b", ".join(found) if found else None
+
+    def query_value(self, name: bytes) -> bytes | None:
+        """The first value of a query parameter, percent-decoded, or None."""
+        for pair in self.query[1:].split(b"&"):
+            key, _, value = pair.partition(b"=")
+            if _unquote(key) == name:
+                return _unquote(value)
+        return None
+
+    def cookie(self, name: bytes) -> bytes | None:
+        """The first cookie of that name (RFC 6265 §5.4), or None."""
+        for line in field_lines.values(self.raw, b"cookie"):
+            for pair in line.split(b";"):
+                key, mark, value = pair.partition(b"=")
+                if mark and key.strip() == name:
+                    return value.strip().strip(b'"')
+        return None
+
+
+class ResponseHead:
+    """An answer's head. `line` is its status line, in the form that HTTP/1.1 clients get."""
+
+    __slots__ = ("body", "content_length", "fields", "hop_names", "keep_alive", "line", "status", "upgrade")
+
+    def __init__(self, line: bytes, status: int) -> None:
+        self.line = line
+        self.status = status
+        self.fields = b""
+        self.body = UNTIL_CLOSE
+        self.content_length = -1
+        self.keep_alive = True
+        self.upgrade = b""
+        self.hop_names: list[bytes] | None = None
+
+
+def _unquote(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" ")) if b"%" in text or b"+" in text else text
