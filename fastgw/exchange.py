@@ -1,0 +1,437 @@
+"""The straight line: one request and its answer, from the parsed head to the access log.
+
+    match route → answer locally | transform request → pick endpoint → forward → transform response → respond → finish
+
+`walk` shows the steps in order. A step returns CONTINUE, REPLY (the exchange has its answer) or SUSPEND (it waits for
+a connection; `connected` resumes it). So a common request needs no task and no await: it runs inside the call that
+delivers its bytes, and its answer inside the call that delivers the upstream's.
+Every exit goes through `_finish`, which logs it. What is sent, and to whom, is decided here; how, by the two sides
+(`ports.Downstream`, `ports.Upstream`), which also hold the back-pressure between them.
+"""
+
+from __future__ import annotations
+
+from fastgw import errors
+from fastgw.errors import Failure
+from fastgw.gateway import REQUEST_ID, Gateway
+from fastgw.http1 import encode
+from fastgw.http1.fields import finder
+from fastgw.http1.message import LENGTH, NO_BODY, RequestHead, ResponseHead
+from fastgw.policy.forwarded import believe
+from fastgw.policy.router import METHOD_NOT_ALLOWED
+from fastgw.ports import Downstream, Pool, Upstream
+from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
+
+# What a step says.
+CONTINUE = 0
+REPLY = 1
+SUSPEND = 2
+
+# Where the answer is.
+AWAITED = 0
+BEGUN = 1
+ENDED = 2
+
+# RFC 9110 §9.2.2: these may be sent again when the connection died before an answer.
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
+
+_ID = b"\r\nX-Request-Id: "
+_VIA_1_0 = b"\r\nVia: 1.0 " + encode.PSEUDONYM.encode() + _ID
+_VIA_1_1 = b"\r\nVia: 1.1 " + encode.PSEUDONYM.encode() + _ID
+_FORWARDED_HOST = b'"\r\nX-Forwarded-Host: '
+
+# Stands for the request of an exchange whose head could not be read.
+_UNREADABLE = RequestHead(b"\r\n\r\n", b"", 1)
+_UNREADABLE.keep_alive = False
+
+
+class Exchange:
+    """One request and its answer. Times are those of the gateway's monotonic clock, in seconds."""
+
+    __slots__ = (
+        "answer",
+        "bytes_in",
+        "bytes_out",
+        "captured",
+        "client",
+        "connection",
+        "deadline",
+        "downstream",
+        "endpoint",
+        "ended",
+        "fields",
+        "gateway",
+        "host",
+        "pending",
+        "pending_trailers",
+        "pool",
+        "reason",
+        "replayable",
+        "request",
+        "request_complete",
+        "request_id",
+        "route",
+        "started",
+        "status",
+        "target",
+        "tried",
+        "upstream_started",
+        "upstream_s",
+    )
+
+    def __init__(self, gateway: Gateway, downstream: Downstream, started: float) -> None:
+        self.gateway = gateway
+        self.downstream = downstream
+        self.started = started
+        self.ended = 0.0
+        self.request = _UNREADABLE
+        self.client = downstream.client
+        self.request_id = b""
+        self.route: Route | None = None
+        self.captured: tuple[bytes, ...] = ()
+        # What the upstream gets: target, Host, and the other header lines.
+        self.target = b""
+        self.host = b""
+        self.fields = b""
+        # The body as far as it waits for a connection, or may be needed again.
+        self.pending = b""
+        self.pending_trailers = b""
+        self.request_complete = True
+        self.replayable = True
+        self.pool: Pool | None = None
+        self.connection: Upstream | None = None
+        # A bit for each endpoint that could not be connected to.
+        self.tried = 0
+        self.endpoint = ""
+        self.upstream_started = 0.0
+        self.upstream_s = 0.0
+        self.deadline = 0.0
+        self.answer = AWAITED
+        self.status = 0
+        self.reason = ""
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    # The line.
+
+    def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
+        """Starts with a parsed head, the first of the body, and whether that is all of it."""
+        self.request = request
+        self.pending = body
+        self.bytes_in = len(body)
+        self.request_complete = complete
+        self.walk()
+
+    def walk(self) -> int:
+        """The steps, in order, up to the first that does not CONTINUE."""
+        self._identify()
+        step = self._match_route()
+        if step == CONTINUE:
+            step = self._answer_locally()
+        if step == CONTINUE:
+            step = self._transform_request()
+        if step == CONTINUE:
+            step = self._forward(False)
+        return step
+
+    def refuse(self, failure: Failure) -> None:
+        """Answers a request whose head could not be read, or not be accepted."""
+        if not self.request_id:
+            self.request_id = self.gateway.new_request_id()
+        self.fail(failure)
+
+    def _identify(self) -> None:
+        """Whose request it is, and its id."""
+        request, downstream = self.request, self.downstream
+        if downstream.trusted:
+            if REQUEST_ID.fullmatch(request.request_id):
+                self.request_id = request.request_id
+            if request.forwarded is not None:
+                networks = self.gateway.snapshot.trusted_proxies
+                host = request.host
+                forwarding = believe(request.forwarded, downstream.client, downstream.scheme, host, networks)
+                self.client = forwarding.client
+                self.fields = forwarding.lines
+        if not self.request_id:
+            self.request_id = self.gateway.new_request_id()
+
+    def _match_route(self) -> int:
+        request = self.request
+        snapshot = self.gateway.snapshot
+        index, captured = snapshot.router.match(request.host_name, request.path, request.method, request)
+        if index >= 0:
+            self.route = route = snapshot.routes[index]
+            self.captured = captured
+            if route.upstreams:
+                split = self.gateway.splits[index]
+                name = route.upstreams[0 if split is None else split.pick(self.gateway.chance())]
+                self.pool = self.gateway.pools[name]
+            if route.timeout:
+                self.deadline = self.started + route.timeout
+            return CONTINUE
+        if index == METHOD_NOT_ALLOWED:
+            # RFC 9110 §15.5.6
+            self.fail(errors.METHOD_NOT_ALLOWED, b"\r\nAllow: " + b", ".join(captured))
+        else:
+            self.fail(errors.NO_ROUTE)
+        return REPLY
+
+    def _answer_locally(self) -> int:
+        route = self.route
+        if route is None or route.reply is None:
+            return CONTINUE
+        reply: LocalReply = route.reply
+        lines = reply.lines
+        if reply.location is not None:
+            location = fill(reply.location, self.captured)
+            lines += b"\r\nLocation: " + location + (self.request.query if reply.keep_query else b"")
+        self._reply(encode.status_line(reply.status), reply.status, lines, reply.body)
+        return REPLY
+
+    def _transform_request(self) -> int:
+        """Makes what the upstream gets: target, Host and fields."""
+        request, route = self.request, self.route
+        self.host = host = request.host
+        rewrite = None if route is None else route.rewrite
+        if rewrite is None:
+            self.target = request.path + request.query if request.query else request.path
+        else:
+            self._rewrite(rewrite)
+        if self.fields:
+            forwarded = self.fields
+        else:
+            forwarded = b"".join((self.downstream.forwarded, b'"', host, _FORWARDED_HOST, host))
+        via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
+        self.fields = b"".join((request.fields, forwarded, via, self.request_id))
+        if route is not None and route.request_edits is not None:
+            self.fields = edited(self.fields, route.request_edits)
+        return CONTINUE
+
+    def _rewrite(self, rewrite: Rewrite) -> None:
+        request = self.request
+        path = request.path
+        if rewrite.path is not None:
+            path = fill(rewrite.path, self.captured)
+        elif rewrite.strip_prefix and path.startswith(rewrite.strip_prefix):
+            path = b"/" + path[len(rewrite.strip_prefix) :].lstrip(b"/")
+        self.target = path + request.query
+        if rewrite.host:
+            self.host = rewrite.host
+
+    def _forward(self, fresh: bool) -> int:
+        """Takes a connection and sends the request on it; `fresh`: not one that has been used before."""
+        pool = self.pool
+        if pool is None:
+            self.fail(errors.INTERNAL)
+            return REPLY
+        connection = pool.acquire(self, fresh)
+        if connection is None:
+            if not self.request_complete and self.answer == AWAITED:
+                self.downstream.pause_reading()
+            return SUSPEND
+        self._send(connection)
+        return CONTINUE
+
+    def _send(self, connection: Upstream) -> None:
+        self.connection = connection
+        self.endpoint = connection.endpoint_name
+        self.upstream_started = self.gateway.now()
+        connection.send_request(self, self.pending, self.request_complete)
+
+    # From the pool.
+
+    def connected(self, connection: Upstream) -> None:
+        """The connection that was waited for is there."""
+        self._send(connection)
+        if not self.request_complete:
+            self.downstream.resume_reading()
+
+    def not_connected(self, failure: Failure, endpoint_index: int) -> None:
+        """No connection could be had; another endpoint is tried, once each (nothing has been sent yet)."""
+        if endpoint_index >= 0:
+            self.tried |= 1 << endpoint_index
+            pool = self.pool
+            if pool is not None and self.tried != pool.all_endpoints:
+                connection = pool.acquire(self, False)
+                if connection is not None:
+                    self.connected(connection)
+                return
+        self.fail(failure)
+
+    # From downstream.
+
+    def request_body(self, data: bytes) -> None:
+        """More of the request's body."""
+        self.bytes_in += len(data)
+        if self.connection is None:
+            self.pending += data
+            return
+        self.replayable = False
+        self.pending = b""
+        self.connection.send_body(data)
+
+    def body_leaves(self) -> None:
+        """More of the request's body goes to the connection without passing here: it can't be sent again."""
+        self.replayable = False
+        self.pending = b""
+
+    def request_end(self, trailers: bytes) -> None:
+        """The request's body is complete."""
+        self.request_complete = True
+        if self.connection is None:
+            self.pending_trailers = trailers
+        else:
+            self.connection.end_body(trailers)
+
+    def client_left(self, failure: Failure) -> None:
+        """Nobody waits for the answer any more."""
+        if self.answer == ENDED:
+            return
+        self._release()
+        if self.answer == AWAITED:
+            self.status = failure.status
+        self.reason = failure.reason
+        self._finish()
+
+    # From upstream.
+
+    def response_head(self, response: ResponseHead, first: bytes, complete: bool) -> None:
+        """The final answer's head, with the first of its body, and whether that is all of it."""
+        if complete:
+            self.connection = None
+        self.upstream_s = self.gateway.now() - self.upstream_started
+        self.status = response.status
+        self.answer = BEGUN
+        self.bytes_out = len(first)
+        fields = self._transform_response(response.fields)
+        self.downstream.send_head(response.line, fields, response.body, response.content_length, first, complete)
+        if complete:
+            self._finish()
+
+    def _transform_response(self, fields: bytes) -> bytes:
+        if b"\r\nDate:" not in fields and finder(b"date").search(fields) is None:
+            # RFC 9110 §6.6.1
+            fields = b"%b\r\nDate: %b" % (fields, self.gateway.http_date)
+        return self._with_edits(b"".join((fields, _VIA_1_1, self.request_id)))
+
+    def _with_edits(self, fields: bytes) -> bytes:
+        route = self.route
+        if route is not None and route.response_edits is not None:
+            fields = edited(fields, route.response_edits)
+        return fields
+
+    def response_informational(self, response: ResponseHead) -> None:
+        """An answer before the answer (RFC 9110 §15.2); HTTP/1.0 knows none."""
+        if self.request.minor == 1:
+            self.downstream.send_informational(response.line, response.fields)
+
+    def response_body(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self.downstream.send_body(data)
+
+    def response_end(self, trailers: bytes) -> None:
+        self.connection = None
+        self.downstream.end_body(trailers)
+        self._finish()
+
+    def switched_protocols(self, response: ResponseHead, first: bytes) -> None:
+        """The upstream speaks another protocol from here on (RFC 9110 §15.2.2); the tunnel ends the exchange."""
+        connection = self.connection
+        if connection is None:
+            return
+        self.upstream_s = self.gateway.now() - self.upstream_started
+        self.status = response.status
+        self.answer = BEGUN
+        self.deadline = 0.0
+        fields = self._transform_response(response.fields)
+        upgrade = b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
+        self.downstream.begin_tunnel(response.line, fields + upgrade, connection, first)
+
+    def tunnel_ended(self) -> None:
+        self.connection = None
+        self._finish()
+
+    def upstream_failed(self, failure: Failure, unanswered: bool, reused: bool) -> None:
+        """The connection broke, or what came on it can't be used. `unanswered`: not a byte of the answer came;
+        `reused`: it had carried requests before, so the upstream may have closed it while this one was on its way.
+        """
+        self.connection = None
+        if unanswered and reused and self.replayable and self.request.method in _IDEMPOTENT:
+            self._forward(True)
+            return
+        self.fail(failure)
+
+    # Ends.
+
+    def fail(self, failure: Failure, extra: bytes = b"") -> None:
+        """Answers with a failure; breaks off when the answer has begun, so that it doesn't look complete."""
+        if self.answer == ENDED:
+            return
+        self._release()
+        self.reason = failure.reason
+        if self.answer == BEGUN:
+            self.downstream.abort()
+            self._finish()
+            return
+        line, lines, body = encode.canned(failure)
+        if failure.closes:
+            self.request.keep_alive = False
+        self._reply(line, failure.status, lines + extra, body)
+
+    def _reply(self, line: bytes, status: int, lines: bytes, body: bytes) -> None:
+        """An answer that comes from no upstream."""
+        self.status = status
+        self.answer = BEGUN
+        fields = self._with_edits(b"".join((lines, b"\r\nDate: ", self.gateway.http_date, _ID, self.request_id)))
+        kind = LENGTH
+        length = len(body)
+        if status == 204 or status == 304 or self.request.method == b"HEAD":
+            kind = NO_BODY
+            body = b""
+            length = -1 if status in (204, 304) else length
+        self.bytes_out = len(body)
+        self.downstream.send_head(line, fields, kind, length, body, True)
+        self._finish()
+
+    def timed_out(self) -> None:
+        """The route's time is over."""
+        self.fail(errors.ROUTE_TIMEOUT)
+
+    def crashed(self) -> None:
+        """An exception on the way: a bug of ours, never the client's business."""
+        self.request.keep_alive = False
+        self.fail(errors.INTERNAL)
+
+    def is_waiting(self) -> bool:
+        """Whether it still has a use for a connection."""
+        return self.connection is None and self.answer == AWAITED
+
+    def _release(self) -> None:
+        if self.connection is not None:
+            self.connection.discard()
+            self.connection = None
+        elif self.pool is not None:
+            self.pool.forget(self)
+
+    def _finish(self) -> None:
+        self.answer = ENDED
+        self.ended = self.gateway.now()
+        self.gateway.log.record(self)
+        self.downstream.exchange_ended()
+
+
+def fill(template: PathTemplate, captured: tuple[bytes, ...]) -> bytes:
+    """A template's literals with the captured segments between them."""
+    literals = template.literals
+    parts = [literals[0]]
+    for position, index in enumerate(template.indexes):
+        parts.append(captured[index])
+        parts.append(literals[position + 1])
+    return b"".join(parts)
+
+
+def edited(fields: bytes, edits: HeaderEdits) -> bytes:
+    """Header lines with a route's edits made."""
+    if edits.drop is not None:
+        fields = edits.drop.sub(b"", fields)
+    return fields + edits.lines

@@ -1,0 +1,65 @@
+"""What all the exchanges of one worker share: the snapshot in force, and the tables that outlive it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from fastgw.http1.parse import RequestParser
+from fastgw.policy.balancer import WeightedSplit
+from fastgw.ports import Log, Pool
+from fastgw.snapshot import Snapshot
+
+# What a trusted proxy may choose as a request's id: it goes into headers and log lines.
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
+
+
+class Gateway:
+    """`now` tells the seconds of a monotonic clock, `chance` a number in [0, 1); `http_date` is kept up to date by
+    whoever has a clock. `pools` holds the upstreams' connections, by name."""
+
+    __slots__ = (
+        "_id_prefix",
+        "_ids",
+        "chance",
+        "draining",
+        "failed",
+        "http_date",
+        "log",
+        "now",
+        "parser",
+        "pools",
+        "snapshot",
+        "splits",
+    )
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        pools: dict[str, Pool],
+        log: Log,
+        now: Callable[[], float],
+        chance: Callable[[], float],
+        id_prefix: bytes,
+        failed: Callable[[], None],
+    ) -> None:
+        self.snapshot = snapshot
+        self.pools = pools
+        self.log = log
+        self.now = now
+        self.chance = chance
+        self.parser = RequestParser()
+        self.draining = False
+        self.http_date = b""
+        # Told of an exception on the hot path, which is a bug, from inside its handler.
+        self.failed = failed
+        self.splits: list[WeightedSplit | None] = [
+            WeightedSplit(route.weights) if len(route.upstreams) > 1 else None for route in snapshot.routes
+        ]
+        self._id_prefix = id_prefix
+        self._ids = 0
+
+    def new_request_id(self) -> bytes:
+        """32 hexadecimal digits: 16 random ones of this worker, and a count."""
+        self._ids += 1
+        return b"%b%016x" % (self._id_prefix, self._ids)

@@ -1,0 +1,1 @@
+"""The hot edge: the only place for asyncio, sockets and uvloop."""

@@ -1,0 +1,45 @@
+"""One coarse sweep for all the time-outs of a worker: a timer per request would cost more than the request's parse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+# How late a time-out may be. Ten looks a second at 10,000 connections are about 5 ms of work.
+TICK_S = 0.1
+FOREVER = float("inf")
+
+
+class Watched(Protocol):
+    """What has deadlines. `deadline` and `write_deadline` are the times at which to look at it again."""
+
+    deadline: float
+    write_deadline: float
+
+    def overdue(self, now: float) -> None:
+        """One of the deadlines has passed; it sets new ones."""
+
+
+class Sweep:
+    """Looks at all that is watched, TICK_S apart, and then calls `each_tick` with the time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
+        self.watched: set[Watched] = set()
+        self.each_tick: list[Callable[[float], None]] = []
+        self._loop = loop
+        self._now = now
+
+    def start(self) -> None:
+        self._loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self.look(self._now())
+        self._loop.call_later(TICK_S, self._tick)
+
+    def look(self, now: float) -> None:
+        for one in tuple(self.watched):
+            if one.deadline < now or one.write_deadline < now:
+                one.overdue(now)
+        for call in self.each_tick:
+            call(now)

@@ -1,0 +1,642 @@
+"""The client's side of HTTP/1.1: bytes in, exchanges begun; answers out, in order.
+
+A connection has two halves. The reading half is in one of the states below; the writing half is open, about to
+close after this answer (`_last_answer`), or closed. One exchange runs at a time: what a client pipelines waits in
+`_buffer`, and beyond a bound in the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import TYPE_CHECKING, cast
+
+from fastgw import errors
+from fastgw.errors import Failure
+from fastgw.exchange import Exchange
+from fastgw.gateway import Gateway
+from fastgw.http1 import encode
+from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
+from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead
+from fastgw.net import splice
+from fastgw.net.clock import FOREVER, Sweep
+from fastgw.net.splice import SPLICE_MIN, Splice
+from fastgw.policy.forwarded import is_trusted, lines_before_host
+from fastgw.snapshot import Limits, Listener
+
+if TYPE_CHECKING:
+    from fastgw.net.upstream import UpstreamConnection
+
+# The reading half.
+HEAD = 0  # between requests, or inside a head
+BODY = 1  # inside a request's body
+WAIT = 2  # the request is complete, its answer is not
+SPLICE = 3  # the body goes from socket to socket
+TUNNEL = 4  # another protocol; bytes go to the peer
+DRAIN = 5  # the last answer is sent; what still comes is dropped until the client closes
+CLOSED = 6
+
+# Past this many bytes the other side is told to stop; what a read brings is added, so memory stays near it.
+WRITE_HIGH_WATER = 64 * 1024
+# What a client may pipeline ahead before it is not read any more.
+_PIPELINED_MAX = 64 * 1024
+# How long a client may take to read the last answer and close; nginx gives 5 s (lingering_timeout).
+_LINGER_S = 5.0
+# The rate of a body is judged over windows of this length.
+_RATE_WINDOW_S = 10.0
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """A client's connection to a listener."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_exchange",
+        "_gateway",
+        "_half_closed",
+        "_head_deadline",
+        "_last_answer",
+        "_limits",
+        "_loop",
+        "_received",
+        "_remaining",
+        "_requests",
+        "_sending",
+        "_server",
+        "_splice",
+        "_unsent",
+        "_window_received",
+        "client",
+        "deadline",
+        "forwarded",
+        "listener_name",
+        "paused",
+        "peer",
+        "reading",
+        "scheme",
+        "transport",
+        "trusted",
+        "write_deadline",
+    )
+
+    def __init__(self, gateway: Gateway, server: Server) -> None:
+        self._gateway = gateway
+        self._server = server
+        self._limits: Limits = server.listener.limits
+        self._loop = server.loop
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.reading = HEAD
+        self._buffer = b""
+        self._exchange: Exchange | None = None
+        self._requests = 0
+        # The request's body.
+        self._remaining = 0
+        self._received = 0
+        self._window_received = 0
+        self._decoder: ChunkedDecoder | None = None
+        self.paused = False
+        self._splice: Splice | None = None
+        # The answer: how its body is framed, and whether the connection closes after it.
+        self._sending = NO_BODY
+        self._last_answer = False
+        # A tunnel: who is at its other end, and whether that one has said all it will.
+        self.peer: UpstreamConnection | None = None
+        self._half_closed = False
+        # When to look again, and what was still unsent when we last looked at a client that doesn't read.
+        self.deadline = FOREVER
+        self.write_deadline = FOREVER
+        self._head_deadline = 0.0
+        self._unsent = 0
+        self.listener_name = server.listener.name
+        self.client = ""
+        self.scheme = b"http"
+        self.forwarded = b""
+        self.trusted = False
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport = cast(asyncio.Transport, transport)
+        server = self._server
+        if not server.admit(self):
+            transport.write(encode.canned_message(errors.CONNECTION_LIMIT))
+            self._close_after_answer()
+            return
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        peername = transport.get_extra_info("peername")
+        snapshot = self._gateway.snapshot
+        if isinstance(peername, tuple):
+            self.client = peername[0]
+            if snapshot.trusted_proxies:
+                self.trusted = is_trusted(self.client, snapshot.trusted_proxies)
+        else:
+            self.client = "unix:"
+            self.trusted = snapshot.trusts_unix
+        self.forwarded = lines_before_host(self.client if self.client != "unix:" else "unknown", self.scheme)
+        # A client that connects and says nothing gets the time of a head, not that of an idle connection.
+        self.deadline = self._gateway.now() + self._limits.head_timeout
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            reading = self.reading
+            if reading == HEAD:
+                self._read_head(data)
+            elif reading == BODY:
+                self._read_body(data)
+            elif reading == WAIT:
+                self._hold(data)
+            elif reading == TUNNEL and self.peer is not None:
+                self.peer.send_tunnelled(data)
+        except Exception:
+            self._crashed()
+
+    def eof_received(self) -> bool:
+        if self.reading == TUNNEL and self.peer is not None:
+            return self.peer.end_tunnel_half()
+        if self._buffer and self.reading == HEAD:
+            # It broke off inside a head: nobody to answer, but it is logged.
+            self._exchange = Exchange(self._gateway, self, self._gateway.now())
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_splice()
+        reading, self.reading = self.reading, CLOSED
+        self._server.closed(self)
+        self.deadline = self.write_deadline = FOREVER
+        exchange, self._exchange = self._exchange, None
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.end_tunnel()
+        if exchange is None:
+            return
+        if reading == TUNNEL:
+            exchange.tunnel_ended()
+        else:
+            exchange.client_left(errors.CLIENT_LEFT)
+
+    def pause_writing(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self.write_deadline = self._gateway.now() + self._limits.write_timeout
+        if self.peer is not None:
+            self.peer.pause_reading()
+        elif self._exchange is not None and self._exchange.connection is not None:
+            self._exchange.connection.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.write_deadline = FOREVER
+        if self.peer is not None:
+            self.peer.resume_reading()
+        elif self._exchange is not None and self._exchange.connection is not None:
+            self._exchange.connection.resume_reading()
+
+    # Reading requests.
+
+    def _read_head(self, data: bytes) -> None:
+        searched = 0
+        if self._buffer:
+            searched = max(len(self._buffer) - 3, 0)
+            data = self._buffer + data
+            self._buffer = b""
+        while data.startswith(b"\r\n"):
+            # RFC 9112 §2.2: empty lines before a request are ignored.
+            data, searched = data[2:], 0
+        end = data.find(b"\r\n\r\n", searched) + 4
+        if end < 4:
+            self._hold_partial_head(data)
+            return
+        self._head_deadline = 0.0
+        limits = self._limits
+        exchange = self._exchange = Exchange(self._gateway, self, self._gateway.now())
+        self.reading = WAIT
+        if end > limits.head_size:
+            self._last_answer = True
+            exchange.refuse(errors.HEAD_TOO_LARGE)
+            return
+        head = data if end == len(data) else data[:end]
+        request = self._gateway.parser.parse(head)
+        if isinstance(request, Failure):
+            self._last_answer = True
+            exchange.refuse(request)
+            return
+        self._begin(exchange, request, head, data[end:])
+
+    def _begin(self, exchange: Exchange, request: RequestHead, head: bytes, rest: bytes) -> None:
+        self._requests += 1
+        limits = self._limits
+        self._last_answer = not request.keep_alive or self._requests >= limits.requests_per_connection
+        if head.count(b"\n") - 2 > limits.header_count:
+            self._refuse(exchange, request, errors.TOO_MANY_HEADERS)
+        elif head.find(b" HTTP/1.") - len(request.method) - 1 > limits.target_size:
+            self._refuse(exchange, request, errors.TARGET_TOO_LONG)
+        elif request.body == NO_BODY:
+            self._buffer = rest
+            exchange.begin(request, b"", True)
+            if self._exchange is exchange:
+                self.deadline = exchange.deadline or FOREVER
+        elif request.content_length > limits.body_size:
+            self._refuse(exchange, request, errors.BODY_TOO_LARGE)
+        else:
+            self._begin_with_body(exchange, request, rest)
+
+    def _refuse(self, exchange: Exchange, request: RequestHead, failure: Failure) -> None:
+        self._last_answer = True
+        exchange.request = request
+        exchange.refuse(failure)
+
+    def _begin_with_body(self, exchange: Exchange, request: RequestHead, rest: bytes) -> None:
+        length = request.content_length
+        if request.body == LENGTH and len(rest) >= length:
+            self._buffer = rest[length:]
+            exchange.begin(request, rest[:length], True)
+        elif request.body == LENGTH:
+            self.reading = BODY
+            self._remaining = length - len(rest)
+            self._start_body(len(rest))
+            exchange.begin(request, rest, False)
+            if self._exchange is exchange:
+                self._prepare_splice(exchange)
+        else:
+            decoder = self._decoder = ChunkedDecoder()
+            first = b"".join(decoder.feed(rest))
+            if decoder.broken:
+                self._refuse(exchange, request, errors.BAD_CHUNK)
+                return
+            self.reading = BODY
+            self._start_body(len(first))
+            if decoder.complete and not decoder.trailers:
+                self._end_body_reading(decoder.rest)
+                exchange.begin(request, first, True)
+            else:
+                exchange.begin(request, first, False)
+                if decoder.complete and self.reading == BODY:
+                    self._end_body_reading(decoder.rest)
+                    exchange.request_end(decoder.trailers)
+        if self._exchange is exchange and self.reading == WAIT:
+            self.deadline = exchange.deadline or FOREVER
+
+    def _start_body(self, received: int) -> None:
+        self._received = self._window_received = received
+        self.deadline = self._gateway.now() + _RATE_WINDOW_S
+
+    def _end_body_reading(self, rest: bytes) -> None:
+        self._decoder = None
+        self._buffer = rest
+        self.reading = WAIT
+        exchange = self._exchange
+        self.deadline = exchange.deadline or FOREVER if exchange is not None else FOREVER
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._decoder is not None:
+            self._read_chunks(exchange, self._decoder, data)
+            return
+        remaining = self._remaining - len(data)
+        self._received += len(data)
+        if remaining > 0:
+            self._remaining = remaining
+            exchange.request_body(data)
+            if remaining >= SPLICE_MIN and self._exchange is exchange:
+                self._prepare_splice(exchange)
+            return
+        self._remaining = 0
+        rest = b""
+        if remaining < 0:
+            data, rest = data[:remaining], data[remaining:]
+        self._end_body_reading(rest)
+        exchange.request_body(data)
+        if self._exchange is exchange:
+            exchange.request_end(b"")
+
+    # Splicing a request's body.
+
+    def _prepare_splice(self, exchange: Exchange) -> None:
+        """Stops reading; when the loop has written what the upstream is due already, the kernel takes over."""
+        if self.reading != BODY or self.paused or self._remaining < SPLICE_MIN or not splice.AVAILABLE:
+            return
+        self.reading = SPLICE
+        self.transport.pause_reading()
+        self._loop.call_soon(self._begin_splice, exchange)
+
+    def _begin_splice(self, exchange: Exchange) -> None:
+        if self.reading != SPLICE or self._exchange is not exchange:
+            return
+        sink = exchange.connection.splice_end() if exchange.connection is not None else None
+        source = splice.plain_descriptor(self.transport)
+        if sink is None or source < 0:
+            # The upstream is slow, encrypted, or not connected yet: the ordinary way.
+            self.reading = BODY
+            self.transport.resume_reading()
+            return
+        exchange.body_leaves()
+        self.deadline = exchange.deadline or FOREVER
+        server = self._server
+        ends = (source, max(self._limits.write_timeout, _RATE_WINDOW_S))
+        self._splice = Splice(
+            self._loop, server.sweep, self._gateway.now, ends, sink, self._remaining, self._splice_ended
+        )
+
+    def _splice_ended(self, outcome: int) -> None:
+        self._remaining -= self._stop_splice()
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if outcome == splice.DONE:
+            self.transport.resume_reading()
+            self._end_body_reading(b"")
+            exchange.request_end(b"")
+        elif outcome == splice.SOURCE_BROKE:
+            exchange.client_left(errors.CLIENT_LEFT)
+            self.transport.abort()
+        elif outcome == splice.SOURCE_STALLED:
+            exchange.fail(errors.BODY_TIMEOUT)
+        else:
+            broke = outcome == splice.SINK_BROKE
+            exchange.fail(errors.UPSTREAM_RESET if broke else errors.RESPONSE_TIMEOUT)
+
+    def _stop_splice(self) -> int:
+        """Ends a splice that runs, counts what it has moved, and says it."""
+        running, self._splice = self._splice, None
+        if running is None:
+            return 0
+        running.cancel()
+        if self._exchange is not None:
+            self._exchange.bytes_in += running.moved
+        return running.moved
+
+    def splice_end(self) -> tuple[int, float] | None:
+        """Where an answer's body can be spliced to: the descriptor and the seconds to wait for it; or None."""
+        descriptor = splice.plain_descriptor(self.transport)
+        if descriptor < 0 or self.transport.get_write_buffer_size() or self.reading == CLOSED:
+            return None
+        return descriptor, self._limits.write_timeout
+
+    def _read_chunks(self, exchange: Exchange, decoder: ChunkedDecoder, data: bytes) -> None:
+        piece = b"".join(decoder.feed(data))
+        self._received += len(piece)
+        if decoder.broken:
+            self._last_answer = True
+            exchange.fail(errors.BAD_CHUNK)
+            return
+        if self._received > self._limits.body_size:
+            self._last_answer = True
+            exchange.fail(errors.BODY_TOO_LARGE)
+            return
+        if decoder.complete:
+            self._end_body_reading(decoder.rest)
+        if piece:
+            exchange.request_body(piece)
+        if decoder.complete and self._exchange is exchange:
+            exchange.request_end(decoder.trailers)
+
+    def _hold(self, data: bytes) -> None:
+        """The next requests, while an answer is awaited; or, ahead of a tunnel, the first of its bytes."""
+        self._buffer += data
+        if len(self._buffer) > _PIPELINED_MAX:
+            self.pause_reading()
+
+    def _hold_partial_head(self, data: bytes) -> None:
+        now = self._gateway.now()
+        if not data:
+            return
+        if not 0x41 <= data[0] <= 0x5A:
+            # Methods begin with a capital; a TLS hello or another protocol is told so at once.
+            self._refuse_partial(errors.MALFORMED)
+        elif len(data) >= self._limits.head_size:
+            long_line = b"\r\n" not in data
+            self._refuse_partial(errors.TARGET_TOO_LONG if long_line else errors.HEAD_TOO_LARGE)
+        else:
+            self._buffer = data
+            if not self._head_deadline:
+                self._head_deadline = now + self._limits.head_timeout
+            self.deadline = self._head_deadline
+
+    def _refuse_partial(self, failure: Failure) -> None:
+        self._last_answer = True
+        self.reading = WAIT
+        exchange = self._exchange = Exchange(self._gateway, self, self._gateway.now())
+        exchange.refuse(failure)
+
+    def _next_request(self) -> None:
+        if self.reading == HEAD and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self.data_received(data)
+
+    # ports.Downstream: writing answers.
+
+    def send_informational(self, line: bytes, fields: bytes) -> None:
+        self.transport.write(b"%b%b\r\n\r\n" % (line, fields))
+
+    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: bytes, complete: bool) -> None:
+        exchange = cast(Exchange, self._exchange)
+        request = exchange.request
+        if body == LENGTH:
+            framing = b"\r\nContent-Length: %d" % length
+        elif body == NO_BODY:
+            framing = b"\r\nContent-Length: %d" % length if length >= 0 else b""
+        elif request.minor == 1:
+            body = CHUNKED
+            framing = b"\r\nTransfer-Encoding: chunked"
+            first = encode_chunk(first) if first else b""
+            if complete:
+                first += encode_last_chunk(b"")
+        else:
+            # RFC 9112 §6.3: an HTTP/1.0 client learns the end of such a body from the close.
+            body = UNTIL_CLOSE
+            framing = b""
+            self._last_answer = True
+        self._sending = body
+        if not exchange.request_complete or self._gateway.draining or not request.keep_alive:
+            self._last_answer = True
+        if self._last_answer:
+            end = b"\r\nConnection: close\r\n\r\n"
+        elif request.minor == 1:
+            end = b"\r\n\r\n"
+        else:
+            end = b"\r\nConnection: keep-alive\r\n\r\n"
+        self.transport.write(b"".join((line, fields, framing, end, first)))
+
+    def send_body(self, data: bytes) -> None:
+        self.transport.write(encode_chunk(data) if self._sending == CHUNKED else data)
+
+    def end_body(self, trailers: bytes) -> None:
+        if self._sending == CHUNKED:
+            self.transport.write(encode_last_chunk(trailers))
+
+    def begin_tunnel(self, line: bytes, fields: bytes, peer: UpstreamConnection, first: bytes) -> None:
+        self.transport.write(b"%b%b\r\n\r\n%b" % (line, fields, first))
+        self.reading = TUNNEL
+        self.peer = peer
+        self.deadline = FOREVER
+        held, self._buffer = self._buffer, b""
+        peer.begin_tunnel(self)
+        if held:
+            peer.transport.write(held)
+        self.resume_reading()
+
+    def end_tunnel_half(self) -> bool:
+        """The upstream has nothing more to say; False when the client hasn't either, and the tunnel is over."""
+        if self._half_closed:
+            return False
+        self._half_closed = True
+        self.transport.write_eof()
+        return True
+
+    def tunnel_lost(self) -> None:
+        """The upstream is gone; what it sent before still arrives."""
+        self.peer = None
+        exchange, self._exchange = self._exchange, None
+        self.deadline = self._gateway.now() + _LINGER_S
+        self.transport.close()
+        if exchange is not None:
+            exchange.tunnel_ended()
+
+    def exchange_ended(self) -> None:
+        self._exchange = None
+        if self.reading == CLOSED:
+            return
+        if self._last_answer or self.reading != WAIT:
+            self._close_after_answer()
+            return
+        self.reading = HEAD
+        if self.paused:
+            self.resume_reading()
+        self.deadline = self._gateway.now() + self._limits.idle_timeout
+        if self._buffer:
+            self._loop.call_soon(self._next_request)
+
+    def abort(self) -> None:
+        self._last_answer = True
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        if not self.paused and self.reading not in (CLOSED, SPLICE):
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.paused and self.reading not in (CLOSED, SPLICE):
+            self.paused = False
+            self.transport.resume_reading()
+
+    # Closing.
+
+    def _close_after_answer(self) -> None:
+        """Closes so that the answer arrives: a close over unread input would reset the connection (RFC 9112 §9.6)."""
+        if self.reading == SPLICE:
+            self._stop_splice()
+            self.transport.resume_reading()
+        clean = self.reading == WAIT and not self._buffer and self._exchange is None and self._requests > 0
+        self.deadline = self._gateway.now() + _LINGER_S
+        self.reading = DRAIN
+        self._buffer = b""
+        if clean:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write_eof()
+            self.resume_reading()
+
+    def drain(self) -> None:
+        """The gateway stops: an idle connection closes, another after its answer.
+
+        One that has just connected, or on which the next request has arrived already, gets its answer first.
+        """
+        if self.reading == HEAD and not self._buffer and self._requests and not self._has_input():
+            self.transport.close()
+
+    def _has_input(self) -> bool:
+        sock = self.transport.get_extra_info("socket")
+        poller = select.poll()
+        poller.register(sock.fileno(), select.POLLIN)
+        return bool(poller.poll(0))
+
+    def overdue(self, now: float) -> None:
+        if self.write_deadline < now:
+            self._check_writing(now)
+        if self.deadline < now:
+            self._check_reading(now)
+
+    def _check_writing(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self.write_deadline = now + self._limits.write_timeout
+            return
+        self.write_deadline = FOREVER
+        if self._exchange is not None:
+            self._exchange.client_left(errors.WRITE_TIMEOUT)
+        self.transport.abort()
+
+    def _check_reading(self, now: float) -> None:
+        exchange = self._exchange
+        if self.reading == HEAD:
+            if self._buffer:
+                self._refuse_partial(errors.HEAD_TIMEOUT)
+            elif self.transport.get_write_buffer_size():
+                self.transport.abort()
+            else:
+                self.transport.close()
+        elif self.reading == DRAIN or exchange is None:
+            self.transport.abort()
+        elif exchange.deadline and exchange.deadline < now:
+            self._last_answer = self._last_answer or self.reading == BODY
+            self.deadline = FOREVER
+            exchange.timed_out()
+        elif self.reading == BODY:
+            self._check_rate(exchange, now)
+
+    def _check_rate(self, exchange: Exchange, now: float) -> None:
+        came = self._received - self._window_received
+        if not self.paused and came < self._limits.body_min_rate * _RATE_WINDOW_S:
+            self._last_answer = True
+            exchange.fail(errors.BODY_TIMEOUT)
+            return
+        self._window_received = self._received
+        self.deadline = now + _RATE_WINDOW_S
+        if exchange.deadline:
+            self.deadline = min(self.deadline, exchange.deadline)
+
+    def _crashed(self) -> None:
+        self._gateway.failed()
+        exchange = self._exchange
+        self._last_answer = True
+        if exchange is not None:
+            exchange.crashed()
+        else:
+            self.transport.abort()
+
+
+class Server:
+    """A listener's connections."""
+
+    def __init__(self, gateway: Gateway, listener: Listener, sweep: Sweep, loop: asyncio.AbstractEventLoop) -> None:
+        self.gateway = gateway
+        self.listener = listener
+        self.loop = loop
+        self.connections: set[DownstreamConnection] = set()
+        self.sweep = sweep
+
+    def connect(self) -> DownstreamConnection:
+        return DownstreamConnection(self.gateway, self)
+
+    def admit(self, connection: DownstreamConnection) -> bool:
+        """Takes a new connection in, unless there are as many as may be."""
+        self.sweep.watched.add(connection)
+        self.connections.add(connection)
+        return len(self.connections) <= self.listener.max_connections
+
+    def closed(self, connection: DownstreamConnection) -> None:
+        self.sweep.watched.discard(connection)
+        self.connections.discard(connection)
+
+    def drain(self) -> None:
+        """Closes what is idle; what is busy closes after its answer."""
+        for connection in tuple(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        """Closes what is left."""
+        for connection in tuple(self.connections):
+            connection.abort()

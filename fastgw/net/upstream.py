@@ -1,0 +1,478 @@
+"""A connection to an endpoint: requests out, answers in. It serves one exchange at a time, and a pool owns it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from fastgw import errors
+from fastgw.errors import Failure
+from fastgw.exchange import Exchange
+from fastgw.http1 import encode
+from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
+from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, ResponseHead
+from fastgw.http1.parse import ResponseParser
+from fastgw.net import splice
+from fastgw.net.clock import FOREVER
+from fastgw.net.splice import SPLICE_MIN, Splice
+
+if TYPE_CHECKING:
+    from fastgw.net.downstream import DownstreamConnection
+    from fastgw.net.pool import UpstreamPool
+
+# The reading half.
+IDLE = 0  # in the pool
+HEAD = 1  # a request is out, its answer's head is not in yet
+BODY = 2  # inside an answer's body
+SPLICE = 3  # the body goes from socket to socket
+TUNNEL = 4  # another protocol; bytes go to the peer
+CLOSED = 5
+
+# nginx reads 4 or 8 KiB by default, Envoy 60 KiB; some frameworks set many cookies.
+_HEAD_MAX = 64 * 1024
+# 1xx answers before the answer; more than these make no sense.
+_INFORMATIONAL_MAX = 16
+WRITE_HIGH_WATER = 64 * 1024
+
+_parser = ResponseParser()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One keep-alive connection to an endpoint."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_half_closed",
+        "_informational",
+        "_keep_alive",
+        "_pool",
+        "_splice",
+        "_unsent",
+        "deadline",
+        "endpoint_index",
+        "endpoint_name",
+        "exchange",
+        "paused",
+        "peer",
+        "reading",
+        "remaining",
+        "requests",
+        "transport",
+        "write_deadline",
+    )
+
+    def __init__(self, pool: UpstreamPool, endpoint_index: int, endpoint_name: str) -> None:
+        self._pool = pool
+        self.endpoint_index = endpoint_index
+        self.endpoint_name = endpoint_name
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.reading = IDLE
+        self.requests = 0
+        self.exchange: Exchange | None = None
+        self.peer: DownstreamConnection | None = None
+        # The answer: bytes of a head that is not whole yet, and the body.
+        self._buffer = b""
+        self._informational = 0
+        self._keep_alive = True
+        self.remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self.paused = False
+        self.deadline = FOREVER
+        self.write_deadline = FOREVER
+        self._unsent = 0
+        self._splice: Splice | None = None
+        self._half_closed = False
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self._pool.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        try:
+            if self.reading == HEAD and exchange is not None:
+                self._read_head(exchange, data)
+            elif self.reading == BODY and exchange is not None:
+                self._read_body(exchange, data)
+            elif self.reading == TUNNEL and self.peer is not None and exchange is not None:
+                exchange.bytes_out += len(data)
+                self.touch_tunnel()
+                self.peer.transport.write(data)
+            else:
+                # Nobody asked: such bytes would be taken for the next request's answer.
+                self._close()
+        except Exception:
+            self._pool.gateway.failed()
+            self._close()
+            if exchange is not None:
+                exchange.crashed()
+
+    def eof_received(self) -> bool:
+        if self.reading == TUNNEL and self.peer is not None:
+            return self.peer.end_tunnel_half()
+        self._lost(clean=True)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(clean=exc is None)
+
+    def pause_writing(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self.write_deadline = self._pool.gateway.now() + self._pool.upstream.body_timeout
+        if self.peer is not None:
+            self.peer.pause_reading()
+        elif self.exchange is not None:
+            self.exchange.downstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.write_deadline = FOREVER
+        if self.peer is not None:
+            self.peer.resume_reading()
+        elif self.exchange is not None:
+            self.exchange.downstream.resume_reading()
+
+    # ports.Upstream: writing requests.
+
+    def send_request(self, exchange: Exchange, first: bytes, complete: bool) -> None:
+        self.exchange = exchange
+        self.reading = HEAD
+        self.requests += 1
+        head = encode.request_head(exchange.request, exchange.target, exchange.host, exchange.fields)
+        if exchange.request.body == CHUNKED:
+            if first:
+                first = encode_chunk(first)
+            if complete:
+                first += encode_last_chunk(exchange.pending_trailers)
+        self.transport.write(head + first if first else head)
+        if complete:
+            self.deadline = exchange.upstream_started + self._pool.upstream.response_timeout
+        else:
+            self.deadline = FOREVER
+
+    def send_body(self, data: bytes) -> None:
+        request = cast(Exchange, self.exchange).request
+        self.transport.write(encode_chunk(data) if request.body == CHUNKED else data)
+
+    def end_body(self, trailers: bytes) -> None:
+        if cast(Exchange, self.exchange).request.body == CHUNKED:
+            self.transport.write(encode_last_chunk(trailers))
+        if self.reading == HEAD:
+            self.deadline = self._pool.gateway.now() + self._pool.upstream.response_timeout
+
+    def pause_reading(self) -> None:
+        if not self.paused and self.reading not in (CLOSED, SPLICE):
+            self.paused = True
+            self.transport.pause_reading()
+            # The client's time runs now, not ours.
+            self.deadline = FOREVER
+
+    def resume_reading(self) -> None:
+        if self.paused and self.reading not in (CLOSED, SPLICE):
+            self.paused = False
+            self.transport.resume_reading()
+            if self.reading == BODY:
+                self.deadline = self._pool.gateway.now() + self._pool.upstream.body_timeout
+
+    def discard(self) -> None:
+        self._stop_splice()
+        self.exchange = None
+        self._close()
+
+    # Reading answers.
+
+    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        searched = 0
+        if self._buffer:
+            searched = max(len(self._buffer) - 3, 0)
+            data = self._buffer + data
+            self._buffer = b""
+        end = data.find(b"\r\n\r\n", searched) + 4
+        if end < 4 or end > _HEAD_MAX:
+            if len(data) > _HEAD_MAX:
+                self._fail(errors.UPSTREAM_HEAD_TOO_LARGE)
+            else:
+                self._buffer = data
+            return
+        response = _parser.parse(data, end, exchange.request.method)
+        if isinstance(response, Failure):
+            self._fail(response)
+            return
+        if response.status < 200:
+            self._read_informational(exchange, response, data[end:])
+            return
+        self._keep_alive = response.keep_alive
+        body = response.body
+        if body == LENGTH:
+            remaining = response.content_length - (len(data) - end)
+            if remaining > 0:
+                self._begin_body(remaining)
+                exchange.response_head(response, data[end:], False)
+                if remaining >= SPLICE_MIN and self.exchange is exchange:
+                    self._prepare_splice(exchange)
+                return
+            first = data[end:] if remaining == 0 else self._without_excess(data[:remaining], end)
+            self._complete(exchange)
+            exchange.response_head(response, first, True)
+        elif body == NO_BODY:
+            self._without_excess(data, end) if len(data) > end else None
+            self._complete(exchange)
+            exchange.response_head(response, b"", True)
+        elif body == CHUNKED:
+            self._begin_chunks(exchange, response, data[end:])
+        else:
+            self._begin_body(-1)
+            exchange.response_head(response, data[end:], False)
+
+    def _without_excess(self, data: bytes, end: int) -> bytes:
+        """Bytes after the answer are nobody's; the connection can't be used again."""
+        self._keep_alive = False
+        return data[end:]
+
+    def _read_informational(self, exchange: Exchange, response: ResponseHead, rest: bytes) -> None:
+        if response.status == 101:
+            # RFC 9110 §15.2.2: only what was asked for.
+            if not exchange.request.upgrade or not response.upgrade:
+                self._fail(errors.UPSTREAM_MALFORMED)
+                return
+            exchange.switched_protocols(response, rest)
+            return
+        self._informational += 1
+        if self._informational > _INFORMATIONAL_MAX:
+            self._fail(errors.UPSTREAM_MALFORMED)
+            return
+        exchange.response_informational(response)
+        if rest and self.exchange is exchange:
+            self._read_head(exchange, rest)
+
+    def _begin_body(self, remaining: int) -> None:
+        self.reading = BODY
+        self.remaining = remaining
+        self.deadline = self._pool.gateway.now() + self._pool.upstream.body_timeout
+
+    def _begin_chunks(self, exchange: Exchange, response: ResponseHead, data: bytes) -> None:
+        decoder = ChunkedDecoder()
+        first = b"".join(decoder.feed(data))
+        if decoder.broken:
+            self._fail(errors.UPSTREAM_MALFORMED)
+        elif decoder.complete and not decoder.trailers:
+            if decoder.rest:
+                self._keep_alive = False
+            self._complete(exchange)
+            exchange.response_head(response, first, True)
+        else:
+            self._decoder = decoder
+            self._begin_body(0)
+            exchange.response_head(response, first, False)
+            if decoder.complete and self.exchange is exchange:
+                self._end_chunks(exchange, decoder)
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> None:
+        decoder = self._decoder
+        if not self.paused:
+            self.deadline = self._pool.gateway.now() + self._pool.upstream.body_timeout
+        if decoder is not None:
+            piece = b"".join(decoder.feed(data))
+            if piece:
+                exchange.response_body(piece)
+            if self.exchange is not exchange:
+                return
+            if decoder.broken:
+                self._fail(errors.UPSTREAM_MALFORMED)
+            elif decoder.complete:
+                self._end_chunks(exchange, decoder)
+            return
+        if self.remaining < 0:
+            exchange.response_body(data)
+            return
+        remaining = self.remaining - len(data)
+        if remaining > 0:
+            self.remaining = remaining
+            exchange.response_body(data)
+            if remaining >= SPLICE_MIN and self.exchange is exchange:
+                self._prepare_splice(exchange)
+            return
+        if remaining < 0:
+            self._keep_alive = False
+            data = data[:remaining]
+        exchange.response_body(data)
+        if self.exchange is exchange:
+            self._complete(exchange)
+            exchange.response_end(b"")
+
+    # Splicing an answer's body.
+
+    def _prepare_splice(self, exchange: Exchange) -> None:
+        """Stops reading; when the loop has written what the client is due already, the kernel takes over."""
+        if self.reading != BODY or self.paused or self.remaining < SPLICE_MIN or not splice.AVAILABLE:
+            return
+        self.reading = SPLICE
+        self.transport.pause_reading()
+        self._pool.loop.call_soon(self._begin_splice, exchange)
+
+    def _begin_splice(self, exchange: Exchange) -> None:
+        if self.reading != SPLICE or self.exchange is not exchange:
+            return
+        sink = exchange.downstream.splice_end()
+        source = splice.plain_descriptor(self.transport)
+        if sink is None or source < 0:
+            # The client is slow, or encrypted: the ordinary way.
+            self.reading = BODY
+            self.transport.resume_reading()
+            return
+        pool = self._pool
+        self.deadline = FOREVER
+        ends = (source, pool.upstream.body_timeout)
+        self._splice = Splice(pool.loop, pool.sweep, pool.gateway.now, ends, sink, self.remaining, self._splice_ended)
+
+    def _splice_ended(self, outcome: int) -> None:
+        moved, exchange = self._stop_splice(), self.exchange
+        if exchange is None:
+            return
+        self.remaining -= moved
+        if outcome == splice.DONE:
+            self.reading = BODY
+            self.transport.resume_reading()
+            self._complete(exchange)
+            exchange.response_end(b"")
+        elif outcome in (splice.SINK_BROKE, splice.SINK_STALLED):
+            self.exchange = None
+            exchange.client_left(errors.CLIENT_LEFT if outcome == splice.SINK_BROKE else errors.WRITE_TIMEOUT)
+            exchange.downstream.abort()
+        else:
+            self._fail(errors.UPSTREAM_RESET if outcome == splice.SOURCE_BROKE else errors.UPSTREAM_STALLED)
+
+    def _stop_splice(self) -> int:
+        """Ends a splice that runs, counts what it has moved, and says it."""
+        running, self._splice = self._splice, None
+        if running is None:
+            return 0
+        running.cancel()
+        if self.exchange is not None:
+            self.exchange.bytes_out += running.moved
+        return running.moved
+
+    def splice_end(self) -> tuple[int, float] | None:
+        """Where a request's body can be spliced to: the descriptor and the seconds to wait for it; or None."""
+        descriptor = splice.plain_descriptor(self.transport)
+        if descriptor < 0 or self.transport.get_write_buffer_size() or self.reading == CLOSED:
+            return None
+        return descriptor, self._pool.upstream.body_timeout
+
+    def _end_chunks(self, exchange: Exchange, decoder: ChunkedDecoder) -> None:
+        if decoder.rest:
+            self._keep_alive = False
+        self._complete(exchange)
+        exchange.response_end(decoder.trailers)
+
+    def _complete(self, exchange: Exchange) -> None:
+        """The answer is in: back to the pool, or closed when it can't be used again."""
+        self.exchange = None
+        self._decoder = None
+        self._informational = 0
+        if self.paused:
+            self.resume_reading()
+        if self._keep_alive and exchange.request_complete and self.reading != CLOSED:
+            self.reading = IDLE
+            self._pool.release(self)
+        else:
+            self._close()
+
+    # Failing and closing.
+
+    def _fail(self, failure: Failure) -> None:
+        exchange, self.exchange = self.exchange, None
+        self._close()
+        if exchange is not None:
+            exchange.upstream_failed(failure, False, False)
+
+    def _lost(self, clean: bool) -> None:
+        reading = self.reading
+        if reading == CLOSED:
+            return
+        exchange, self.exchange = self.exchange, None
+        unanswered = reading == HEAD and not self._buffer and self._informational == 0
+        self._close()
+        if exchange is None or reading == TUNNEL:
+            return
+        if reading == BODY and self.remaining < 0 and clean:
+            # RFC 9112 §6.3: such a body ends where the connection does.
+            exchange.response_end(b"")
+        else:
+            exchange.upstream_failed(errors.UPSTREAM_RESET, unanswered, self.requests > 1)
+
+    def _close(self) -> None:
+        if self.reading == CLOSED:
+            return
+        was_busy = self.reading != IDLE
+        tunnelled = self.reading == TUNNEL
+        self._stop_splice()
+        self.reading = CLOSED
+        self.deadline = self.write_deadline = FOREVER
+        self._buffer = b""
+        if tunnelled:
+            # What the peer still has to send is worth the wait.
+            self.transport.close()
+        else:
+            self.transport.abort()
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.tunnel_lost()
+        self._pool.closed(self, was_busy)
+
+    def overdue(self, now: float) -> None:
+        if self.write_deadline < now:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent = unsent
+                self.write_deadline = now + self._pool.upstream.body_timeout
+            else:
+                self._fail(errors.RESPONSE_TIMEOUT)
+                return
+        if self.deadline < now:
+            if self.reading == HEAD:
+                self._fail(errors.RESPONSE_TIMEOUT)
+            elif self.reading in (BODY, SPLICE):
+                self._fail(errors.UPSTREAM_STALLED)
+            elif self.reading in (IDLE, TUNNEL):
+                self._close()
+
+    def close_idle(self) -> None:
+        """The pool has no more use for it."""
+        self._close()
+
+    # Tunnels.
+
+    def begin_tunnel(self, peer: DownstreamConnection) -> None:
+        self.reading = TUNNEL
+        self.peer = peer
+        self._buffer = b""
+        self.touch_tunnel()
+
+    def touch_tunnel(self) -> None:
+        """Something passed through it."""
+        self.deadline = self._pool.gateway.now() + self._pool.upstream.tunnel_timeout
+
+    def send_tunnelled(self, data: bytes) -> None:
+        """What the client says."""
+        if self.exchange is not None:
+            self.exchange.bytes_in += len(data)
+        self.touch_tunnel()
+        self.transport.write(data)
+
+    def end_tunnel_half(self) -> bool:
+        """The client has nothing more to say; False when the upstream hasn't either, and the tunnel is over."""
+        if self._half_closed:
+            return False
+        self._half_closed = True
+        self.transport.write_eof()
+        return True
+
+    def end_tunnel(self) -> None:
+        """The client is gone."""
+        self.peer = None
+        self.exchange = None
+        self._close()

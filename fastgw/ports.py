@@ -1,0 +1,103 @@
+"""The small interfaces between an exchange and the world.
+
+An exchange knows neither sockets nor protocols. Downstream of it is whoever speaks to the client; upstream, a
+connection that a pool hands out. Both call the methods of `exchange.Exchange` in turn. All calls are made on one
+thread and return at once; header lines are bytes, each line begun by CRLF.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from fastgw.exchange import Exchange
+
+
+class Downstream(Protocol):
+    """The client's side of one exchange at a time."""
+
+    client: str  # the address at the other end of the connection
+    scheme: bytes
+    listener_name: str
+    trusted: bool  # whether what it says of those before it is believed
+    forwarded: bytes  # the lines that tell the upstream of it, up to where the host goes
+
+    def send_informational(self, line: bytes, fields: bytes) -> None:
+        """A 1xx answer, but 101."""
+
+    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: bytes, complete: bool) -> None:
+        """The answer's status line and header lines, and the first of its body. `body` is one of message.NO_BODY,
+        LENGTH, CHUNKED, UNTIL_CLOSE; `length` what Content-Length says, or -1. `complete`: nothing follows."""
+
+    def send_body(self, data: bytes) -> None:
+        """The next of the body."""
+
+    def end_body(self, trailers: bytes) -> None:
+        """The body is complete."""
+
+    def begin_tunnel(self, line: bytes, fields: bytes, peer: Any, first: bytes) -> None:
+        """The upstream `peer` has switched protocols: both sides' bytes are passed on from here, `first` first."""
+
+    def pause_reading(self) -> None:
+        """The request's body can't be taken for now."""
+
+    def resume_reading(self) -> None:
+        """It can again."""
+
+    def splice_end(self) -> tuple[int, float] | None:
+        """Where the answer's body may be spliced to: a descriptor, and the seconds to wait for it; None: nowhere,
+        or not now."""
+
+    def exchange_ended(self) -> None:
+        """The answer has been given to the connection whole, or never will be."""
+
+    def abort(self) -> None:
+        """Breaks the connection off, so that a truncated answer does not look complete."""
+
+
+class Upstream(Protocol):
+    """A connection to an endpoint, lent to one exchange."""
+
+    endpoint_name: str
+
+    def send_request(self, exchange: Exchange, first: bytes, complete: bool) -> None:
+        """Sends the head, and the first of the body; `complete`: that is all of it."""
+
+    def send_body(self, data: bytes) -> None:
+        """The next of the request's body."""
+
+    def end_body(self, trailers: bytes) -> None:
+        """The request's body is complete."""
+
+    def pause_reading(self) -> None:
+        """The answer's body can't be taken for now."""
+
+    def resume_reading(self) -> None:
+        """It can again."""
+
+    def splice_end(self) -> tuple[int, float] | None:
+        """Where the request's body may be spliced to, as for Downstream."""
+
+    def discard(self) -> None:
+        """The exchange has no more use for it, and no other can have: it is closed."""
+
+
+class Pool(Protocol):
+    """An upstream's connections."""
+
+    name: str
+    all_endpoints: int  # a bit for each endpoint
+
+    def acquire(self, exchange: Exchange, fresh: bool) -> Upstream | None:
+        """A connection that is open, or None: then `exchange.connected` or `exchange.not_connected` is called
+        later, or has been called already. `fresh`: one that has carried no request yet."""
+
+    def forget(self, exchange: Exchange) -> None:
+        """The exchange waits no more."""
+
+
+class Log(Protocol):
+    """Where ended exchanges go."""
+
+    def record(self, exchange: Exchange) -> None:
+        """Takes note of it; nothing about it changes any more."""

@@ -1,0 +1,1 @@
+"""Cold: the supervisor and its workers."""

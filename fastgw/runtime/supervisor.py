@@ -1,0 +1,233 @@
+"""The supervisor: the cold process that owns the configuration and the listening sockets, and starts the workers.
+
+It binds every socket itself and keeps it, so that a worker's death loses no connection that waits to be accepted.
+Workers are fresh interpreters; they inherit the sockets and get the snapshot over a control channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastgw.runtime import channel
+from fastgw.runtime.report import report
+from fastgw.runtime.worker import BACKLOG
+
+if TYPE_CHECKING:
+    from fastgw.config.load import LoadedConfig
+    from fastgw.snapshot import Listener, Snapshot
+
+# A worker that lives for less has failed at once; the next waits longer, up to the maximum.
+_SHORT_LIFE_S = 5.0
+_BACK_OFF_S = 0.1
+_BACK_OFF_MAX_S = 5.0
+# Past the drain time-out, how long a worker has for its last words.
+_KILL_AFTER_S = 5.0
+
+
+class CannotListen(Exception):
+    """A listening socket can't be had; the message is for the user."""
+
+
+def run(config_path: Path, loaded: LoadedConfig) -> int:
+    """Serves until SIGTERM or SIGINT; the exit status. 1: a socket can't be had."""
+    _raise_file_limit()
+    snapshot = loaded.snapshot
+    try:
+        sockets = [bind_all(snapshot, number) for number in range(snapshot.workers)]
+    except CannotListen as error:
+        report(str(error))
+        return 1
+    supervisor = Supervisor(snapshot, sockets)
+    try:
+        return asyncio.run(supervisor.run(config_path))
+    finally:
+        _unlink_unix_sockets(snapshot)
+
+
+def _raise_file_limit() -> None:
+    # A connection costs a file or two; the soft limit of most shells is 1,024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def bind_all(snapshot: Snapshot, worker_number: int) -> list[socket.socket]:
+    """The listening sockets of one worker. Raises CannotListen."""
+    return [_bind(listener, worker_number, snapshot.workers) for listener in snapshot.listeners]
+
+
+def _bind(listener: Listener, worker_number: int, workers: int) -> socket.socket:
+    address = listener.address
+    try:
+        if address.path:
+            return _bind_unix(address.path, worker_number)
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        if worker_number == 0 and workers > 1:
+            # Sockets that share a port would share it with another gateway too: this tells.
+            _listening(family, address.host, address.port, shared=False).close()
+        return _listening(family, address.host, address.port, shared=workers > 1)
+    except OSError as error:
+        what = f"listener '{listener.name}': can't listen on {address}: {os.strerror(error.errno or 0).lower()}"
+        if error.errno == errno.EADDRINUSE:
+            what += "; stop the program that has it, or choose another address"
+        elif error.errno == errno.EACCES:
+            what += "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+        raise CannotListen(what) from None
+
+
+def _listening(family: socket.AddressFamily, host: str, port: int, shared: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+_unix_sockets: dict[str, socket.socket] = {}
+
+
+def _bind_unix(path: str, worker_number: int) -> socket.socket:
+    """A Unix socket is one for all workers: the kernel gives each connection to one of them."""
+    if worker_number:
+        return _unix_sockets[path].dup()
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    _unix_sockets[path] = sock
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket that a program left behind; one that somebody listens on stays."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+
+
+def _unlink_unix_sockets(snapshot: Snapshot) -> None:
+    for listener in snapshot.listeners:
+        if listener.address.path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(listener.address.path)
+
+
+class Supervisor:
+    """Keeps the workers running until it is told to stop."""
+
+    def __init__(self, snapshot: Snapshot, sockets: list[list[socket.socket]]) -> None:
+        self._snapshot = snapshot
+        self._sockets = sockets
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._stopping = asyncio.Event()
+        self._ready = 0
+
+    async def run(self, config_path: Path) -> int:
+        """Until SIGTERM or SIGINT, and the drain after it; the exit status."""
+        loop = asyncio.get_running_loop()
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(stop, self._stop)
+        loop.add_signal_handler(signal.SIGUSR1, self._tell_workers, signal.SIGUSR1)
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._snapshot.workers):
+                group.create_task(self._keep_worker(number, config_path))
+        return 0
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._tell_workers(signal.SIGTERM)
+
+    def _tell_workers(self, number: int) -> None:
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(number)
+
+    async def _keep_worker(self, number: int, config_path: Path) -> None:
+        """Starts a worker, and another when it dies, until the supervisor stops."""
+        back_off_s = _BACK_OFF_S
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            status = await self._run_worker(number, config_path)
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started > _SHORT_LIFE_S:
+                back_off_s = _BACK_OFF_S
+            report(f"worker {number} ended with status {status}; another is started")
+            if time.monotonic() - started < _SHORT_LIFE_S:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(back_off_s):
+                        await self._stopping.wait()
+                back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
+
+    async def _run_worker(self, number: int, config_path: Path) -> int:
+        ours, theirs = socket.socketpair()
+        numbers = [sock.fileno() for sock in self._sockets[number]]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastgw.runtime.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno(), *numbers],
+            stdin=subprocess.DEVNULL,
+            # A Ctrl-C in the terminal is for the supervisor, which tells the workers.
+            start_new_session=True,
+        )
+        self._processes[number] = process
+        theirs.close()
+        try:
+            with ours:
+                return await self._watch(process, ours, config_path, (self._snapshot, numbers))
+        finally:
+            del self._processes[number]
+
+    async def _watch(
+        self, process: subprocess.Popen[bytes], ours: socket.socket, config_path: Path, start: tuple[object, ...]
+    ) -> int:
+        """Hands a worker its start message, and waits for its end."""
+        with contextlib.suppress(OSError, EOFError):
+            await asyncio.to_thread(channel.send, ours, start)
+            await asyncio.to_thread(channel.receive, ours)
+            self._ready += 1
+            if self._ready == self._snapshot.workers:
+                where = ", ".join(f"{listener.name} on {listener.address}" for listener in self._snapshot.listeners)
+                report(f"serving {config_path} ({where})")
+        while process.poll() is None:
+            if self._stopping.is_set():
+                return await asyncio.to_thread(self._wait_for_end, process)
+            await asyncio.sleep(0.05)
+        return process.returncode
+
+    def _wait_for_end(self, process: subprocess.Popen[bytes]) -> int:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(self._snapshot.drain_timeout + _KILL_AFTER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()

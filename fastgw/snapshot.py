@@ -1,0 +1,175 @@
+"""The compiled, immutable form of one configuration: plain data that pickles, replaced whole and never edited.
+
+The supervisor compiles it once (`config.compile`) and hands it to the workers. Everything that changes while traffic
+flows (pools, counters, health) lives elsewhere, in tables keyed by the names found here.
+Durations are seconds, sizes bytes; text that goes onto the wire is bytes, ready to be joined.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from fastgw.policy.router import Router
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or connect: `host` and `port`, or, when `path` is set, a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask of a listener."""
+
+    # Apache, IIS, Tomcat and Node take 8 to 16 KiB a line or head; tokens in cookies have grown since.
+    head_size: int = 32 * 1024
+    # Apache takes 100, as does Envoy.
+    header_count: int = 100
+    # What browsers send at the most is 2 KiB; RFC 9112 §3 asks for 8,000 octets at least.
+    target_size: int = 8 * 1024
+    # Bodies are never kept, so the bound only ends what would go on for ever.
+    body_size: int = 16 * 1024**3
+    # From the first byte of a head to its last: a phone on a bad network needs 2 s, slowloris all it can get.
+    head_timeout: float = 10.0
+    # Between requests; longer than the 60 s that browsers and load balancers keep a connection.
+    idle_timeout: float = 75.0
+    # How long a client may read nothing of an answer that waits for it; nginx gives 60 s.
+    write_timeout: float = 60.0
+    # Bytes a second, measured after ten seconds of grace: the pace of a 2G phone at its worst.
+    body_min_rate: int = 240
+    # Lets connections move between workers now and then.
+    requests_per_connection: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    name: str
+    address: Address
+    max_connections: int = 10_000
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One backend; `name` is its address as the configuration writes it."""
+
+    name: str
+    address: Address
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    balance: str = "round-robin"
+    connect_timeout: float = 2.0
+    response_timeout: float = 30.0
+    # Between two reads of an answer's body, or two writes of a request's.
+    body_timeout: float = 60.0
+    # Of a tunnel (WebSocket) through which nothing passes; HAProxy's documentation suggests an hour.
+    tunnel_timeout: float = 3600.0
+    idle_timeout: float = 60.0
+    max_connections: int = 256
+    max_queued: int = 1024
+    queue_timeout: float = 1.0
+    # How long a resolved name is believed.
+    dns_refresh: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    """`drop` finds the header lines to leave out (each from its CRLF on); `lines` holds what is added, each line
+    begun by CRLF. `names` are the names dropped, lower-case."""
+
+    drop: re.Pattern[bytes] | None
+    lines: bytes
+    names: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """An answer that the gateway gives by itself: `respond` and `redirect`.
+
+    `lines` are its header lines but for the framing, each begun by CRLF. `location`, when set, makes the
+    Location header from the captured segments, as `PathTemplate` does; the request's query is appended when
+    `keep_query` says so.
+    """
+
+    status: int
+    lines: bytes
+    body: bytes
+    location: PathTemplate | None = None
+    keep_query: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PathTemplate:
+    """Literals and captured segments in turn: literals[0] + captured[indexes[0]] + literals[1] + …"""
+
+    literals: tuple[bytes, ...]
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """`path` replaces the whole path; `strip_prefix` is taken off its front; `host` replaces Host."""
+
+    path: PathTemplate | None = None
+    strip_prefix: bytes = b""
+    host: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to the requests that a rule matches. Exactly one of `upstreams` and `reply` is set.
+
+    A step that the route does not use is None.
+    """
+
+    name: str
+    upstreams: tuple[str, ...]
+    weights: tuple[int, ...]
+    reply: LocalReply | None = None
+    rewrite: Rewrite | None = None
+    # Of the whole exchange; 0: no bound but the upstream's own.
+    timeout: float = 0.0
+    request_edits: HeaderEdits | None = None
+    response_edits: HeaderEdits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLog:
+    """`path` is "stdout", a file's path, or "off"; `format` "json" or "combined"."""
+
+    path: str
+    format: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One configuration, compiled. `router` gives the index of a request's route in `routes`."""
+
+    listeners: tuple[Listener, ...]
+    upstreams: dict[str, Upstream]
+    routes: tuple[Route, ...]
+    router: Router
+    access_log: AccessLog
+    # A client in one of these networks is believed about whom it speaks for; so is one on a Unix socket if
+    # "unix:" was named.
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusts_unix: bool = False
+    drain_timeout: float = 30.0
+    workers: int = 1
