@@ -19,19 +19,19 @@ class RoundRobin:
     """Smooth weighted round-robin: in sum(weights) picks, each endpoint gets its weight, well spread.
 
     The algorithm is nginx's (commit 52327e0627f4, "Upstream: smooth weighted round-robin balancing", 2012):
-    before each pick every candidate gains its weight; the richest one is picked, and pays what all have gained.
+    before each pick every candidate gains its weight; the richest one is picked, and pays what all gained.
     Weights 5, 1, 1 give a a b a c a a. With equal weights this comes to taking turns, which needs no look at
     the other endpoints.
     """
 
-    __slots__ = ("_are_equal", "_count", "_credits", "_next", "weights")
+    __slots__ = ("_are_equal", "_count", "_credit", "_next", "weights")
 
     def __init__(self, weights: tuple[int, ...]) -> None:
         _check_weights(weights)
         self.weights = weights
         self._count = len(weights)
         self._are_equal = min(weights) == max(weights)
-        self._credits = [0] * len(weights)
+        self._credit = [0] * len(weights)
         self._next = 0
 
     def pick(self, active: list[int], capacity: int, excluded: int) -> int:
@@ -56,17 +56,17 @@ class RoundRobin:
         return NO_ENDPOINT
 
     def _pick_by_weight(self, active: list[int], capacity: int, excluded: int) -> int:
-        credits = self._credits
+        credit = self._credit
         gained = 0
         richest = NO_ENDPOINT
         for endpoint, weight in enumerate(self.weights):
             if active[endpoint] < capacity and not excluded >> endpoint & 1:
-                credits[endpoint] += weight
+                credit[endpoint] += weight
                 gained += weight
-                if richest < 0 or credits[endpoint] > credits[richest]:
+                if richest < 0 or credit[endpoint] > credit[richest]:
                     richest = endpoint
         if richest >= 0:
-            credits[richest] -= gained
+            credit[richest] -= gained
         return richest
 
 
@@ -119,8 +119,7 @@ class WeightedSplit:
             raise ValueError("a split needs weights of 0 or more, not all 0")
         self.weights = weights
         self._total = sum(weights)
-        # The last one needs none, so rounding can't lead past it.
-        self._upper_bounds = list(accumulate(weights))[:-1]
+        self._upper_bounds = list(accumulate(weights))
 
     def pick(self, random: float) -> int:
         """The place in `weights` that `random`, evenly spread in [0, 1), falls on."""

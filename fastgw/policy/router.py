@@ -85,20 +85,24 @@ class Router:
             roots = self._roots_of_inexact(host)
         node = roots[0]
         segments = path.split(b"/", self._splits)
+        captured: tuple[bytes, ...] = ()
         for segment in segments:
             child = node.literals.get(segment)
             if child is None:
                 child = node.parameter
                 if child is None or not segment:
                     leaf = node.rest
+                    if leaf is not None:
+                        captured += (b"/".join(segments[leaf.rest_at :]),)
                     break
+                captured += (segment,)
             node = child
         else:
             leaf = node.leaf
         if leaf is not None:
             index = leaf.decided.get(method, leaf.decided_otherwise)
             if index >= 0:
-                return index, (leaf.captured(segments) if leaf.captures else ())
+                return index, captured
         return _search(roots, node, segments, method, request)
 
     def _roots_of_inexact(self, host: bytes) -> tuple[Node, ...]:

@@ -21,6 +21,7 @@ REST = 2
 Segment = tuple[int, bytes]
 
 _ANY_HOST = b"*"
+_SPECIAL = re.compile(rb"[{}*]")
 _VARIABLE = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_-]*)(\*?)\}")
 
 
@@ -45,6 +46,8 @@ def parse_path(path: bytes) -> tuple[Segment, ...]:
 
 
 def _parse_segment(piece: bytes, is_last: bool) -> Segment:
+    if _SPECIAL.search(piece) is None:
+        return LITERAL, piece
     text = piece.decode(errors="replace")
     variable = _VARIABLE.fullmatch(piece)
     if piece == b"*" or (variable is not None and variable.group(2)):
@@ -113,7 +116,10 @@ def _leaf_at(tries: Tries, top: Node, segments: tuple[Segment, ...]) -> Leaf:
             captured_at.append(place)
             node = node.parameter or _add_parameter(tries, node)
         else:
-            node = node.literals.get(literal) or _add_literal(tries, node, literal)
+            child = node.literals.get(literal)
+            if child is None:
+                child = node.literals[literal] = _add_node(tries, node)
+            node = child
     if node.leaf is None:
         node.leaf = Leaf(tuple(captured_at), 0)
     return node.leaf
@@ -121,17 +127,11 @@ def _leaf_at(tries: Tries, top: Node, segments: tuple[Segment, ...]) -> Leaf:
 
 def _add_parameter(tries: Tries, parent: Node) -> Node:
     node = parent.parameter = _add_node(tries, parent)
+    # All the literals are there: they come first in the order of matching.
     for literal, sibling in parent.literals.items():
         # A parameter takes no empty segment.
         if literal:
             sibling.sibling = node
-    return node
-
-
-def _add_literal(tries: Tries, parent: Node, literal: bytes) -> Node:
-    node = parent.literals[literal] = _add_node(tries, parent)
-    if literal:
-        node.sibling = parent.parameter
     return node
 
 
@@ -220,7 +220,8 @@ def _in_matching_order(rules: Sequence[Rule]) -> list[tuple[bytes, tuple[Segment
     appeared: dict[bytes, int] = {}
     keyed = []
     for index, rule in enumerate(rules):
-        segments = tuple([(kind, text if kind == LITERAL else b"") for kind, text in parse_path(rule.path)])
+        parsed = parse_path(rule.path)
+        segments = tuple([(kind, text if kind == LITERAL else b"") for kind, text in parsed])
         for host in dict.fromkeys(rule.hosts or (_ANY_HOST,)):
             rank = _host_rank(host, bool(rule.hosts))
             place = appeared.setdefault(host, len(appeared))

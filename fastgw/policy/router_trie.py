@@ -1,8 +1,8 @@
 """What the router walks: rules as the configuration states them, and the trie of path segments they become.
 
 A path is cut at its slashes. The empty piece before the first slash counts, so `/a/{id}` lies below `b""`,
-`b"a"` and a parameter. Every node knows where it hangs, so the way back from a dead end needs no stack; and
-which segments a leaf captures is known beforehand, so the walk collects nothing.
+`b"a"` and a parameter. Every node knows where it hangs, and every leaf what it captures, so the way back from
+a dead end needs no stack.
 
 How rules become tries is in `router_compile`; how tries are walked is in `router`.
 """
@@ -94,7 +94,7 @@ class Leaf:
     places of the segments to capture, `rest_at` where the rest begins (0: there is none).
     """
 
-    __slots__ = ("captured_at", "captures", "decided", "decided_otherwise", "rest_at", "rules")
+    __slots__ = ("captured_at", "decided", "decided_otherwise", "rest_at", "rules")
 
     def __init__(self, captured_at: tuple[int, ...], rest_at: int) -> None:
         self.rules: list[tuple[int, Rule]] = []
@@ -102,10 +102,9 @@ class Leaf:
         self.decided_otherwise = NOT_FOUND
         self.captured_at = captured_at
         self.rest_at = rest_at
-        self.captures = bool(captured_at) or rest_at > 0
 
     def choose(self, method: bytes, request: RequestFacts, allowed: set[bytes]) -> int:
-        """The first rule that takes the request, or NOT_FOUND; `allowed` gets the methods it ought to have."""
+        """The first rule that takes the request, or NOT_FOUND; `allowed` gets the methods it should have."""
         for index, rule in self.rules:
             if rule.conditions_hold(request):
                 if not rule.methods or method in rule.methods:
@@ -114,10 +113,8 @@ class Leaf:
         return NOT_FOUND
 
     def captured(self, segments: list[bytes]) -> tuple[bytes, ...]:
-        values = [segments[place] for place in self.captured_at]
-        if self.rest_at:
-            values.append(b"/".join(segments[self.rest_at :]))
-        return tuple(values)
+        captured = tuple([segments[place] for place in self.captured_at])
+        return (*captured, b"/".join(segments[self.rest_at :])) if self.rest_at else captured
 
 
 class Node:
