@@ -1,0 +1,231 @@
+"""The command line. What a command needs is imported where it is used, so that none waits for another's.
+
+Exit status: 0 when all is well, 1 when the configuration (or what it asks for) can't be used, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from fastgw import __version__
+from fastgw.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from fastgw.config.load import LoadedConfig
+
+DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/fastgw/config.toml"))
+_OUTCOME_FIELDS = ("route", "upstream", "path", "status", "location")
+
+_config_argument = click.argument("config", required=False, type=click.Path(path_type=Path))
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def main() -> None:
+    cli(prog_name="fastgw")
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        click.echo(version_line())
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def cli() -> None:
+    """An API gateway: routes, forwards, limits, logs and watches HTTP traffic, tuned in one TOML file.
+
+    CONFIG is config.toml in the current directory, or else /etc/fastgw/config.toml, unless it is named.
+    """
+
+
+@cli.command()
+@_config_argument
+def run(config: Path | None) -> None:
+    """Run the gateway."""
+    path = _config_path(config)
+    loaded = _load(path)
+    from fastgw.runtime import supervisor  # noqa: PLC0415
+
+    sys.exit(supervisor.run(path, loaded))
+
+
+@cli.command()
+@_config_argument
+@_json_option
+def check(config: Path | None, as_json: bool) -> None:
+    """Validate a configuration, and run its [[tests]]."""
+    path = _config_path(config)
+    loaded = _load(path, as_json)
+    problems: list[Problem] = []
+    if loaded.tests:
+        from fastgw.config.self_tests import run_self_tests  # noqa: PLC0415
+        from fastgw.runtime.explain import explain as explain_request  # noqa: PLC0415
+
+        problems = run_self_tests(loaded, explain_request)
+    if problems:
+        _fail(path, problems, as_json)
+    if as_json:
+        click.echo(json.dumps({"problems": []}))
+    else:
+        click.echo(f"{path} is right: {_inventory(loaded)}")
+
+
+@cli.command(options_metavar="[-H 'NAME: VALUE'] [--json]")
+@click.argument("request", nargs=-1, metavar="[CONFIG] METHOD URL")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
+@_json_option
+def explain(request: tuple[str, ...], headers: tuple[str, ...], as_json: bool) -> None:
+    """Tell what would happen to a request, step by step, and why."""
+    if len(request) not in (2, 3):
+        raise click.UsageError("give a method and a URL, like: fastgw explain GET http://localhost/products/1")
+    method, url = request[-2:]
+    pairs = [_header_pair(header) for header in headers]
+    loaded = _load(_config_path(Path(request[0]) if len(request) == 3 else None), as_json)
+    from fastgw.runtime.explain import explain as explain_request  # noqa: PLC0415
+
+    try:
+        found = explain_request(loaded.snapshot, method, url, pairs)
+    except (ConfigError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    result = _masked(dataclasses.asdict(found), loaded)
+    click.echo(json.dumps(result, indent=2) if as_json else explanation_text(method, url, result))
+
+
+@cli.command()
+@_config_argument
+@_json_option
+def routes(config: Path | None, as_json: bool) -> None:
+    """Print the routing table, in the order of matching."""
+    from fastgw.config.routing_table import routing_table, table_text  # noqa: PLC0415
+
+    rows = routing_table(_load(_config_path(config), as_json))
+    click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2) if as_json else table_text(rows))
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from fastgw.config.json_schema import json_schema  # noqa: PLC0415
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="The gateway's port; 8080 if absent.")
+@click.option(
+    "--backends-port", type=click.IntRange(1, 65533), help="The first of the backends' three ports; 9001 if absent."
+)
+@click.option("--check", "makes_requests", is_flag=True, help="Make the printed requests, say PASS or FAIL, and end.")
+def demo(port: int | None, backends_port: int | None, makes_requests: bool) -> None:
+    """Run a small shop: three backends, and the gateway in front of them.
+
+    The gateway's configuration is written to fastgw-demo.toml in the current directory; one that is there already
+    is used as it is.
+    """
+    from fastgw.runtime import demo as shop  # noqa: PLC0415
+
+    sys.exit(shop.run(port, backends_port, makes_requests))
+
+
+def version_line() -> str:
+    """What bug reports need to say."""
+    import importlib.util  # noqa: PLC0415
+    import platform  # noqa: PLC0415
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    def installed(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "missing"
+
+    hot = importlib.util.find_spec("fastgw.exchange")
+    is_compiled = hot is not None and (hot.origin or "").endswith(".so")
+    libraries = f"uvloop {installed('uvloop')}, httptools {installed('httptools')}"
+    return (
+        f"fastgw {__version__}, Python {platform.python_version()} ({libraries}), "
+        f"hot path: {'compiled' if is_compiled else 'interpreted'}"
+    )
+
+
+def explanation_text(method: str, url: str, result: dict[str, Any]) -> str:
+    """An explanation as people read it: the steps, what comes out of them, and the headers that go on."""
+    steps = [(step["name"], step["verdict"], step["reason"]) for step in result["steps"]]
+    widths = [max((len(step[column]) for step in steps), default=0) for column in (0, 1)]
+    lines = [f"{method} {url}"]
+    lines += [f"  {name.ljust(widths[0])}  {verdict.ljust(widths[1])}  {why}".rstrip() for name, verdict, why in steps]
+    outcome = [f"{name} {result[name]}" for name in _OUTCOME_FIELDS if result[name] is not None]
+    lines.append(f"=> {', '.join(outcome) or result['reason']}")
+    for receiver, key in (("the upstream", "request_headers"), ("the client", "response_headers")):
+        if result[key]:
+            lines += [f"headers to {receiver}:", *(f"  {header}" for header in result[key])]
+    return "\n".join(lines)
+
+
+def _masked(value: Any, loaded: LoadedConfig) -> Any:
+    """What `${...}` brought into the configuration, shown as the file writes it."""
+    if isinstance(value, str):
+        return loaded.document.mask(value)
+    if isinstance(value, dict):
+        return {key: _masked(item, loaded) for key, item in value.items()}
+    return [_masked(item, loaded) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _config_path(named: Path | None) -> Path:
+    if named is not None:
+        return named
+    found = next((path for path in DEFAULT_CONFIGS if path.exists()), None)
+    if found is None:
+        places = " and no ".join(map(str, DEFAULT_CONFIGS))
+        click.echo(f"there is no {places}; name the configuration, or see one run: fastgw demo", err=True)
+        sys.exit(1)
+    return found
+
+
+def _load(path: Path, as_json: bool = False) -> LoadedConfig:
+    from fastgw.config.load import load_config  # noqa: PLC0415
+
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        _fail(path, error.problems, as_json)
+
+
+def _fail(path: Path, problems: list[Problem], as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"problems": [dataclasses.asdict(problem) for problem in problems]}, indent=2))
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    click.echo(f"{_count(len(problems), 'problem')} in {path}", err=True)
+    sys.exit(1)
+
+
+def _header_pair(header: str) -> tuple[str, str]:
+    name, colon, value = header.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"{header!r} is not a header; write it like -H 'X-Beta: 1'")
+    return name.strip(), value.strip()
+
+
+def _inventory(loaded: LoadedConfig) -> str:
+    snapshot = loaded.snapshot
+    parts = [
+        _count(len(snapshot.listeners), "listener"),
+        _count(len(snapshot.upstreams), "upstream"),
+        _count(len(snapshot.routes), "route"),
+        _count(len(loaded.tests), "test"),
+    ]
+    return ", ".join(parts) + (" passed" if loaded.tests else "")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

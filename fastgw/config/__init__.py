@@ -1,0 +1,1 @@
+"""Cold: the TOML language, and its compilation into a snapshot."""

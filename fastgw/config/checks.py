@@ -1,0 +1,125 @@
+"""What must agree with what in a configuration: names, references, and settings that contradict each other.
+
+Each value by itself was checked when it was read. What was found wrong there is in `broken`, and nothing that depends
+on it is said again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fastgw.config.addresses import HostPort
+from fastgw.config.document import Path, touches
+from fastgw.config.problems import Report, did_you_mean, names_there_are, path_text
+from fastgw.config.route_checks import check_edits, check_route
+from fastgw.config.schema import Config, Listener, Upstream
+
+# sun_path of Linux's sockaddr_un has 108 bytes with its final NUL.
+_UNIX_PATH_MAX = 107
+
+
+def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
+    """Reports all contradictions."""
+    _check_presence(config, report, broken)
+    _check_listeners(config.listeners, report, broken)
+    _check_access_log(config, report)
+    for name, upstream in config.upstreams.items():
+        _check_upstream(("upstreams", name), upstream, report)
+    names = [route.name or default_name("route", index) for index, route in enumerate(config.routes)]
+    _check_names("routes", names, report)
+    upstreams = named_tables(report, "upstreams", config.upstreams)
+    for index, route in enumerate(config.routes):
+        check_route(("routes", index), route, upstreams, report, broken)
+    for side, edits in (("request", config.defaults.request), ("response", config.defaults.response)):
+        if edits is not None and edits.headers is not None:
+            check_edits(("defaults", side, "headers"), edits.headers, report)
+    for index, test in enumerate(config.tests):
+        path: Path = ("tests", index, "expect")
+        if not test.expect.model_fields_set and not touches(broken, path):
+            report.at_value(path, "nothing is expected", 'write expect = { route = "NAME" }')
+        _check_expectation((*path, "route"), test.expect.route, names, report)
+        _check_expectation((*path, "upstream"), test.expect.upstream, upstreams, report)
+
+
+def default_name(kind: str, index: int) -> str:
+    """What an element without a name is called, counted from 1."""
+    return f"{kind}-{index + 1}"
+
+
+def named_tables(report: Report, key: str, models: Mapping[str, object]) -> list[str]:
+    """The names that the file defines, with those whose tables are wrong."""
+    written = report.document.raw.get(key)
+    return list(written) if isinstance(written, dict) else list(models)
+
+
+def _check_presence(config: Config, report: Report, broken: frozenset[Path]) -> None:
+    if not config.listeners and not touches(broken, ("listeners",)):
+        report.at_key(("listeners",), "there is no listener", 'write [[listeners]] with address = "0.0.0.0:8080"')
+    if not config.routes and not touches(broken, ("routes",)):
+        report.at_key(("routes",), "there is no route", 'write [[routes]] with path = "/*" and upstream = "NAME"')
+
+
+def _check_names(table: str, names: Sequence[str], report: Report) -> None:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if first.setdefault(name, index) != index:
+            before = path_text((table, first[name]))
+            report.at_value((table, index, "name"), f"the name is taken by {before}", "give each its own name")
+
+
+def _check_listeners(listeners: Sequence[Listener], report: Report, broken: frozenset[Path]) -> None:
+    names = [listener.name or default_name("listener", index) for index, listener in enumerate(listeners)]
+    _check_names("listeners", names, report)
+    first: dict[tuple[str, int, str], int] = {}
+    for index, listener in enumerate(listeners):
+        path: Path = ("listeners", index)
+        if touches(broken, (*path, "address")):
+            continue
+        address = listener.address
+        _check_unix((*path, "address"), address, report)
+        key = (address.host, address.port, address.unix_path)
+        # Port 0 is another one each time.
+        is_fixed = address.port != 0 or bool(address.unix_path)
+        if is_fixed and first.setdefault(key, index) != index:
+            before = path_text(("listeners", first[key]))
+            report.at_value((*path, "address"), f"the address is taken by {before}", "give each its own address")
+        limits = listener.limits
+        if "target_size" in limits.model_fields_set and limits.target_size > limits.head_size:
+            report.at_value(
+                (*path, "limits", "target_size"), "is more than head_size, and the target is a part of the head",
+                "write a smaller one, or a larger head_size",
+            )  # fmt: skip
+
+
+def _check_unix(path: Path, address: HostPort, report: Report) -> None:
+    if address.unix_path and len(str(report.document.base.absolute() / address.unix_path).encode()) > _UNIX_PATH_MAX:
+        report.at_value(path, f"the path of a Unix socket has at most {_UNIX_PATH_MAX} bytes", "use a shorter one")
+
+
+def _check_access_log(config: Config, report: Report) -> None:
+    log = config.access_log
+    path: Path = ("access_log", "fields")
+    if log.format == "combined" and "fields" in log.model_fields_set:
+        report.at_key(path, "the combined format has its own fields", 'remove fields, or write format = "json"')
+    if not log.fields:
+        report.at_value(path, "a line without fields says nothing", 'name some, or write path = "off"')
+    for index, name in enumerate(log.fields):
+        if name in log.fields[:index]:
+            report.at_value((*path, index), "the field is there twice", "remove one")
+
+
+def _check_upstream(path: Path, upstream: Upstream, report: Report) -> None:
+    if not upstream.endpoints:
+        report.at_value((*path, "endpoints"), "there is no endpoint", 'write endpoints = ["10.0.0.1:80"]')
+    first: dict[str, int] = {}
+    for index, endpoint in enumerate(upstream.endpoints):
+        where: Path = (*path, "endpoints", index)
+        _check_unix((*where, "address"), endpoint.address, report)
+        if first.setdefault(endpoint.address.text, index) != index:
+            report.at_value((*where, "address"), "the endpoint is there twice", "give one of them the weight of both")
+
+
+def _check_expectation(path: Path, name: str | None, known: Sequence[str], report: Report) -> None:
+    if name is not None and name not in known:
+        suggestion = did_you_mean(name, known) or names_there_are(known)
+        report.at_value(path, f"there is no {path[-1]} {report.show(path)}", suggestion)

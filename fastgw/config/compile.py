@@ -1,0 +1,200 @@
+"""A checked configuration made into a snapshot. The only file that knows both."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path as FilePath
+from typing import Literal
+
+from fastgw.config import schema
+from fastgw.config.addresses import HostPort
+from fastgw.config.checks import default_name
+from fastgw.config.document import Path, touches
+from fastgw.config.patterns import PathPattern, Template, ValueTest
+from fastgw.config.problems import Report, path_text
+from fastgw.config.route_checks import json_text
+from fastgw.policy.router import Condition, Router, Rule
+from fastgw.snapshot import (
+    AccessLog,
+    Address,
+    Endpoint,
+    HeaderEdits,
+    Limits,
+    Listener,
+    LocalReply,
+    PathTemplate,
+    Rewrite,
+    Route,
+    Snapshot,
+    Upstream,
+)
+
+
+def compile_config(config: schema.Config, router: Router, base: FilePath) -> Snapshot:
+    """The snapshot of a configuration without problems; relative paths in it start from `base`."""
+    server = config.server
+    return Snapshot(
+        listeners=tuple(_listener(index, listener, base) for index, listener in enumerate(config.listeners)),
+        upstreams={name: _upstream(name, upstream, base) for name, upstream in config.upstreams.items()},
+        routes=tuple(_route(index, route, config.defaults) for index, route in enumerate(config.routes)),
+        router=router,
+        access_log=_access_log(config.access_log, base),
+        trusted_proxies=tuple(network for network in server.trusted_proxies if network is not None),
+        trusts_unix=None in server.trusted_proxies,
+        drain_timeout=server.drain_timeout,
+        workers=_usable_cores() if server.workers == "auto" else server.workers,
+    )
+
+
+def compile_router(config: schema.Config, report: Report, broken: frozenset[Path]) -> Router:
+    """The router of all routes that were understood; reports those that can never match."""
+    indexes = [index for index in range(len(config.routes)) if not _is_unclear(index, broken)]
+    try:
+        router = Router([_rule(config.routes[index]) for index in indexes])
+    except ValueError as error:
+        report.at_key(("routes",), str(error), "write the parameter's alternatives as match conditions")
+        return Router([])
+    for hidden, by in router.shadowed():
+        message = f"can never match: {path_text(('routes', indexes[by]))} takes all its requests"
+        report.at_key(("routes", indexes[hidden]), message, "remove one of them, or tell them apart")
+    return router
+
+
+def _is_unclear(index: int, broken: frozenset[Path]) -> bool:
+    return any(touches(broken, ("routes", index, key)) for key in ("host", "path", "methods", "match"))
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _listener(index: int, listener: schema.Listener, base: FilePath) -> Listener:
+    return Listener(
+        name=listener.name or default_name("listener", index),
+        address=_address(listener.address, base),
+        max_connections=listener.max_connections,
+        limits=Limits(**listener.limits.model_dump()),
+    )
+
+
+def _address(address: HostPort, base: FilePath) -> Address:
+    if address.unix_path:
+        return Address(path=str(base.absolute() / address.unix_path))
+    return Address(address.host, address.port)
+
+
+def _upstream(name: str, upstream: schema.Upstream, base: FilePath) -> Upstream:
+    endpoints = tuple(
+        Endpoint(endpoint.address.text, _address(endpoint.address, base), endpoint.weight)
+        for endpoint in upstream.endpoints
+    )
+    return Upstream(name=name, endpoints=endpoints, **upstream.model_dump(exclude={"endpoints"}))
+
+
+def _access_log(log: schema.AccessLog, base: FilePath) -> AccessLog:
+    path = log.path if log.path in ("stdout", "off") else str(base.absolute() / log.path)
+    return AccessLog(path, log.format, tuple(log.fields))
+
+
+def _rule(route: schema.Route) -> Rule:
+    conditions = (
+        *_conditions("header", {name.lower(): test for name, test in route.match.headers.items()}),
+        *_conditions("query", route.match.query),
+        *_conditions("cookie", route.match.cookies),
+    )
+    return Rule(
+        hosts=tuple(host.encode() for host in route.host),
+        path=route.path.pattern,
+        methods=tuple(method.encode() for method in route.methods),
+        conditions=conditions,
+    )
+
+
+def _conditions(kind: Literal["header", "query", "cookie"], tests: Mapping[str, ValueTest]) -> Iterable[Condition]:
+    return (Condition(kind, name.encode(), test.op, test.value.encode()) for name, test in tests.items())
+
+
+def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
+    name = route.name or default_name("route", index)
+    timeout = defaults.timeout if route.timeout is None else route.timeout
+    request, response = _merged_edits(route.request, defaults.request), _merged_edits(route.response, defaults.response)
+    if route.upstream is None:
+        return Route(name, (), (), reply=_reply(route, response), timeout=timeout or 0.0)
+    # A part without weight gets nothing, so nobody needs to look at it.
+    parts = [part for part in route.upstream if part.weight]
+    return Route(
+        name=name,
+        upstreams=tuple(part.upstream for part in parts),
+        weights=tuple(part.weight for part in parts),
+        rewrite=_rewrite(route, defaults),
+        timeout=timeout or 0.0,
+        request_edits=_edits(request),
+        response_edits=_edits(response),
+    )
+
+
+def _rewrite(route: schema.Route, defaults: schema.Defaults) -> Rewrite | None:
+    own = route.rewrite or schema.Rewrite()
+    default_host = defaults.rewrite.host if defaults.rewrite else None
+    host = (default_host if own.host is None else own.host) or ""
+    path = _template(own.path, route.path) if own.path else None
+    prefix = own.strip_prefix or b""
+    return Rewrite(path, prefix, host.encode()) if path or prefix or host else None
+
+
+def _template(template: Template, pattern: PathPattern) -> PathTemplate:
+    return PathTemplate(template.literals, tuple(pattern.parameters.index(name) for name in template.names))
+
+
+def _merged_edits(own: schema.MessageEdits | None, default: schema.DefaultEdits | None) -> schema.HeaderEdits | None:
+    """A route's header edits over the defaults'; for each name the route's win."""
+    headers = own.headers if own else None
+    below = default.headers if default else None
+    if headers is False:
+        return None
+    if headers is None or below is None:
+        return headers or below
+    decided = {name.lower() for names in (headers.set, headers.add, headers.remove) for name in names}
+    return schema.HeaderEdits.model_construct(
+        set={name: value for name, value in below.set.items() if name.lower() not in decided} | headers.set,
+        add={name: value for name, value in below.add.items() if name.lower() not in decided} | headers.add,
+        remove=[name for name in below.remove if name.lower() not in decided] + headers.remove,
+    )
+
+
+def _edits(edits: schema.HeaderEdits | None) -> HeaderEdits | None:
+    if edits is None or not (edits.set or edits.add or edits.remove):
+        return None
+    names = [name.lower().encode() for name in (*edits.set, *edits.remove)]
+    drop = re.compile(rb"\r\n(?i:" + b"|".join(map(re.escape, names)) + rb"):[^\r]*") if names else None
+    return HeaderEdits(drop, _lines((*edits.set.items(), *edits.add.items())), frozenset(names))
+
+
+def _lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    return b"".join(b"\r\n%b: %b" % (name.encode(), value.encode()) for name, value in headers)
+
+
+def _reply(route: schema.Route, edits: schema.HeaderEdits | None) -> LocalReply:
+    """The answer of `respond` or `redirect`, with the edits of the route's responses made already."""
+    if route.redirect is not None:
+        redirect = route.redirect
+        lines = _edited_lines([], edits)
+        return LocalReply(redirect.status, lines, b"", _template(redirect.to, route.path), redirect.keep_query)
+    respond = route.respond or schema.Respond.model_validate({})
+    body, content_type = (respond.body or "").encode(), "text/plain; charset=utf-8"
+    if respond.json_body is not None:
+        body, content_type = json_text(respond.json_body).encode(), "application/json"
+    headers = list(respond.headers.items())
+    if body and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.insert(0, ("Content-Type", content_type))
+    return LocalReply(respond.status, _edited_lines(headers, edits), body)
+
+
+def _edited_lines(headers: list[tuple[str, str]], edits: schema.HeaderEdits | None) -> bytes:
+    if edits is None:
+        return _lines(headers)
+    dropped = {name.lower() for name in (*edits.set, *edits.remove)}
+    kept = [(name, value) for name, value in headers if name.lower() not in dropped]
+    return _lines((*kept, *edits.set.items(), *edits.add.items()))

@@ -1,0 +1,254 @@
+"""The TOML language: every table, every key with its default and what it is for.
+
+These models say what may be written; how a value is read is `values`, what must agree with what is `checks`, and what
+becomes of it all is `compile`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fastgw.config import values as v
+from fastgw.config.addresses import ENDPOINT_HINT
+from fastgw.config.values import LOG_FIELDS, OffOr, Short
+
+DEFAULT_LOG_FIELDS = list(LOG_FIELDS[:15])
+
+
+def setting(default: Any, description: str) -> Any:
+    """A key with its default, as the file would write it."""
+    return Field(default, description=description)
+
+
+def section(table: type[BaseModel], description: str) -> Any:
+    """A table that is there with its defaults when the file doesn't have it."""
+    return Field(default_factory=table, description=description)
+
+
+class Table(BaseModel):
+    """A table: unknown keys are refused, and defaults are written as in the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+class Server(Table):
+    """The gateway as a whole."""
+
+    workers: v.Workers = setting("auto", 'Worker processes; "auto" is one per core that this process may use.')
+    drain_timeout: v.DurationOrZero = setting("30s", "How long a stop waits for the exchanges in flight.")
+    trusted_proxies: list[v.Network] = setting(
+        [], 'Whose X-Forwarded-* headers are believed: networks, addresses, or "unix:" for Unix sockets.'
+    )
+
+
+class Limits(Table):
+    """What one client may ask of a listener."""
+
+    head_size: v.Size = setting("32KiB", "Of a request's head; more gets 431.")
+    header_count: v.Positive = setting(100, "Header lines in a request; more gets 431.")
+    target_size: v.Size = setting("8KiB", "Of a request's target, path and query; more gets 414.")
+    body_size: v.Size = setting("16GiB", "Of a request's body; more gets 413.")
+    head_timeout: v.Duration = setting("10s", "From the first byte of a request's head to its last.")
+    idle_timeout: v.Duration = setting("75s", "Between two requests on a connection.")
+    write_timeout: v.Duration = setting("60s", "How long a client may read nothing of an answer that waits.")
+    body_min_rate: v.ByteRate = setting("240B/s", "The slowest pace of a request's body, after 10 s of grace.")
+    requests_per_connection: v.Positive = setting(10_000, "After as many, the connection is closed.")
+
+
+class Listener(Table):
+    """An address that clients connect to."""
+
+    name: v.Name | None = setting(None, 'Stands in the access log; "listener-N" if absent, N counted from 1.')
+    address: v.ListenAddress = Field(
+        description="IP address and port, or a Unix socket; a relative path starts at the configuration file.",
+        examples=["0.0.0.0:8080"],
+    )
+    max_connections: v.Positive = setting(10_000, "Open connections per worker; more get 503.")
+    limits: Limits = section(Limits, "What one client may ask for.")
+
+
+class AccessLog(Table):
+    """One line per exchange."""
+
+    path: v.LogPath = setting("stdout", '"stdout", a file (a relative one starts at the configuration file), or "off".')
+    format: v.LogFormat = setting("json", 'JSON lines, or the "combined" format of Apache and nginx.')
+    fields: list[v.LogField] = setting(DEFAULT_LOG_FIELDS, "What a JSON line holds, in this order.")
+
+
+class Endpoint(Table):
+    """One backend of an upstream."""
+
+    address: v.EndpointAddress = Field(
+        description="host:port, a name or an IP address, or a Unix socket.", examples=["10.0.0.1:80"]
+    )
+    weight: v.EndpointWeight = setting(1, "Its share of the requests, against the others' weights.")
+
+
+_read_endpoint = BeforeValidator(lambda value: v.in_table("address", "an address", ENDPOINT_HINT, value))
+
+
+class Upstream(Table):
+    """A group of interchangeable backends."""
+
+    endpoints: list[Annotated[Endpoint, _read_endpoint, Short("The address of an endpoint with weight 1.")]] = Field(
+        description="The backends.", examples=[["10.0.0.1:80"]]
+    )
+    balance: v.Balance = setting("round-robin", "How an endpoint is chosen.")
+    connect_timeout: v.Duration = setting("2s", "For a connection to be made.")
+    response_timeout: v.Duration = setting("30s", "From the request's end to the end of the answer's head.")
+    body_timeout: v.Duration = setting("60s", "Between two reads of an answer's body, or two writes of a request's.")
+    tunnel_timeout: v.Duration = setting("1h", "Of a tunnel (WebSocket) through which nothing passes.")
+    idle_timeout: v.Duration = setting("60s", "How long an unused connection is kept.")
+    max_connections: v.Positive = setting(256, "Per endpoint and worker; more requests wait.")
+    max_queued: v.Natural = setting(1024, "How many requests wait for a connection; more get 503.")
+    queue_timeout: v.DurationOrZero = setting("1s", "How long a request waits for a connection before its 503.")
+    dns_refresh: v.Duration = setting("30s", "How long a resolved name is believed.")
+
+
+class Match(Table):
+    """More that a request must have, all of it.
+
+    "~regex" must match the whole value; "present" and "absent" ask for no value.
+    """
+
+    headers: dict[v.TokenName, v.Condition] = setting({}, "By header name.")
+    query: dict[v.QueryName, v.Condition] = setting({}, "By query parameter.")
+    cookies: dict[v.TokenName, v.Condition] = setting({}, "By cookie name.")
+
+
+class Split(Table):
+    """One part of a split."""
+
+    upstream: v.Text = Field(description="The upstream's name.", examples=["products"])
+    weight: v.SplitWeight = setting(1, "Its share of the requests, against the other parts' weights.")
+
+
+class Respond(Table):
+    """An answer that the gateway gives by itself."""
+
+    status: v.Status = setting(200, "The status.")
+    body: v.Text | None = setting(None, "The body, as text/plain unless headers say otherwise.")
+    json_body: Any = Field(None, alias="json", description="Any value, sent as JSON; instead of body.")
+    headers: dict[v.HeaderName, v.HeaderValue] = setting({}, "Headers of the answer.")
+
+
+class Redirect(Table):
+    """An answer that sends the client elsewhere."""
+
+    to: v.RedirectTarget = Field(
+        description="A URL or an absolute path; {name} is replaced by the path's parameter.",
+        examples=["https://shop.example.com/"],
+    )
+    status: v.RedirectStatus = setting(308, "301, 302, 303, 307 or 308; the last two keep the method.")
+    keep_query: v.Flag = setting(True, "Whether the request's query is put behind it.")
+
+
+class Rewrite(Table):
+    """What the upstream gets instead of what the client sent."""
+
+    path: v.PathTemplateText | None = setting(
+        None, "The whole path; {name} is replaced by the path's parameter. The query stays."
+    )
+    strip_prefix: v.PathPrefix | None = setting(None, "A prefix of the path to leave out.")
+    host: v.AuthorityOrOff | None = setting(None, "The Host header; the client's if absent.")
+
+
+class HeaderEdits(Table):
+    """Edits of a message's headers. Names are told apart without regard to case."""
+
+    set: dict[v.HeaderName, v.HeaderValue] = setting({}, "Replaces all lines of that name by one.")
+    add: dict[v.HeaderName, v.HeaderValue] = setting({}, "Adds a line, whatever lines there are.")
+    remove: list[v.HeaderName] = setting([], "Removes all lines of that name.")
+
+
+class MessageEdits(Table):
+    """Edits of requests or of responses."""
+
+    headers: Annotated[HeaderEdits | Literal[False], OffOr(HeaderEdits)] | None = setting(None, "The headers.")
+
+
+class Route(Table):
+    """A rule that matches requests, and what happens to them: one of upstream, respond and redirect."""
+
+    name: v.Name | None = setting(None, 'Stands in the access log; "route-N" if absent, N counted from 1.')
+    host: v.Hosts = setting([], 'Hosts, exact or "*.example.com"; any if absent.')
+    path: v.PathText = setting("/*", '{name} is one segment; {name*} or a last "*" is the rest.')
+    methods: list[v.Method] = setting([], "Methods; any if absent.")
+    match: Match = section(Match, "More that a request must have.")
+    upstream: Annotated[list[Split], BeforeValidator(v.split), Short("The name of one upstream.")] | None = setting(
+        None, "Where to forward to: one upstream, or a split between several."
+    )
+    respond: Respond | None = setting(None, "Answer without an upstream.")
+    redirect: Redirect | None = setting(None, "Send the client elsewhere.")
+    rewrite: Rewrite | None = setting(None, "What the upstream gets instead of what the client sent.")
+    timeout: v.DurationOrOff | None = setting(
+        None, "For the whole exchange; none if absent, but the upstream's own hold."
+    )
+    request: MessageEdits | None = setting(None, "Edits of the request on its way to the upstream.")
+    response: MessageEdits | None = setting(None, "Edits of the answer on its way to the client.")
+
+
+class DefaultEdits(Table):
+    """Edits of every route's requests or responses."""
+
+    headers: HeaderEdits | None = setting(None, "The headers.")
+
+
+class DefaultRewrite(Table):
+    """What every route's upstream gets instead of what the client sent."""
+
+    host: v.Authority | None = setting(None, "The Host header.")
+
+
+class Defaults(Table):
+    """What every route gets that does not say otherwise; false on a route switches one off.
+
+    Header edits are merged, and for each name the route's win.
+    """
+
+    timeout: v.Duration | None = setting(None, "For the whole exchange.")
+    rewrite: DefaultRewrite | None = setting(None, "What upstreams get instead of what clients sent.")
+    request: DefaultEdits | None = setting(None, "Edits of requests.")
+    response: DefaultEdits | None = setting(None, "Edits of answers.")
+
+
+class TestRequest(Table):
+    """The request of a test."""
+
+    method: v.Method = setting("GET", "The method.")
+    url: v.SampleUrl = Field(description="The URL.", examples=["http://shop.example.com/products/1"])
+    headers: dict[v.TokenName, v.HeaderValue] = setting({}, "Headers beside Host.")
+
+
+class Expect(Table):
+    """What must become of a test's request."""
+
+    route: v.Text | None = setting(None, "The name of the route that takes it.")
+    upstream: v.Text | None = setting(None, "The upstream that it goes to.")
+    path: v.Text | None = setting(None, "The path that the upstream gets, with the query if there is one.")
+    status: v.Status | None = setting(None, "The status, where the gateway answers by itself.")
+    location: v.Text | None = setting(None, "The Location of a redirect.")
+
+
+class Test(Table):
+    """A request, and what must become of it; `fastgw check` runs them all."""
+
+    name: v.Text | None = setting(None, "What the test is about.")
+    request: Annotated[TestRequest, BeforeValidator(v.sample_request), Short("METHOD and URL.")] = Field(
+        description='"METHOD URL", or a table.', examples=["GET http://shop.example.com/products/1"]
+    )
+    expect: Expect = Field(description="What must become of it.", examples=[{"route": "product"}])
+
+
+class Config(Table):
+    """The whole file."""
+
+    server: Server = section(Server, "The gateway as a whole.")
+    listeners: list[Listener] = setting([], "The addresses that clients connect to.")
+    access_log: AccessLog = section(AccessLog, "One line per exchange.")
+    upstreams: dict[v.Name, Upstream] = setting({}, "Groups of backends, by name.")
+    routes: list[Route] = setting([], "Which requests go where.")
+    defaults: Defaults = section(Defaults, "What every route gets that does not say otherwise.")
+    tests: list[Test] = setting([], "Requests, and what must become of them.")

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import fields
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from fastgw import snapshot
+from fastgw.config import schema
+from fastgw.config.load import load_text
+from fastgw.policy.router import Router
+from fastgw.snapshot import Address, HeaderEdits, LocalReply, PathTemplate, Route
+from tests.config.sources import load
+
+
+def route(text: str) -> Route:
+    return load(f"[[routes]]\n{text}").snapshot.routes[0]
+
+
+def edits(text: str) -> HeaderEdits:
+    found = route(f'upstream = "a"\n{text}').request_edits
+    assert found is not None
+    return found
+
+
+def reply(text: str) -> LocalReply:
+    found = route(text).reply
+    assert found is not None
+    return found
+
+
+def test_limits_have_the_same_defaults_in_the_language_as_in_the_snapshot() -> None:
+    assert schema.Limits().model_dump() == {
+        field.name: getattr(snapshot.Limits(), field.name) for field in fields(snapshot.Limits)
+    }
+
+
+def test_upstreams_have_the_same_defaults_in_the_language_as_in_the_snapshot() -> None:
+    assert load("").snapshot.upstreams["a"] == snapshot.Upstream(
+        "a", (snapshot.Endpoint("127.0.0.1:1", Address("127.0.0.1", 1)),)
+    )
+
+
+def test_listeners_have_the_same_defaults_in_the_language_as_in_the_snapshot() -> None:
+    assert load("").snapshot.listeners == (snapshot.Listener("listener-1", Address("127.0.0.1", 0)),)
+
+
+def test_the_server_has_the_same_defaults_in_the_language_as_in_the_snapshot() -> None:
+    compiled = load("").snapshot
+    defaults = {field.name: field.default for field in fields(snapshot.Snapshot)}
+    assert compiled.drain_timeout == defaults["drain_timeout"]
+    assert compiled.trusted_proxies == defaults["trusted_proxies"]
+    assert compiled.trusts_unix == defaults["trusts_unix"]
+
+
+def test_a_snapshot_pickles() -> None:
+    compiled = load("").snapshot
+    assert pickle.loads(pickle.dumps(compiled)).routes == compiled.routes
+
+
+def test_workers_are_one_per_usable_core_unless_they_are_counted() -> None:
+    assert load("").snapshot.workers == len(os.sched_getaffinity(0))
+    assert load("[server]\nworkers = 3\n").snapshot.workers == 3
+
+
+def test_trusted_proxies_are_networks_and_perhaps_unix_sockets() -> None:
+    compiled = load('[server]\ntrusted_proxies = ["10.0.0.0/8", "::1", "unix:"]\n').snapshot
+    assert compiled.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert compiled.trusts_unix
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("0.0.0.0:8080", Address("0.0.0.0", 8080)),
+        ("[::]:8080", Address("::", 8080)),
+        ("unix:/run/g.sock", Address(path="/run/g.sock")),
+        ("unix:g.sock", Address(path="/etc/fastgw/g.sock")),
+    ],
+)
+def test_listeners_take_addresses_of_all_families(written: str, address: Address) -> None:
+    loaded = load(f'[[listeners]]\naddress = "{written}"\n', base=Path("/etc/fastgw"))
+    assert loaded.snapshot.listeners[0].address == address
+
+
+def test_endpoints_keep_their_written_name_and_weight() -> None:
+    upstream = load('[upstreams.a]\nendpoints = ["b.internal:80", { address = "unix:/b", weight = 3 }, "[::1]:1"]\n')
+    assert upstream.snapshot.upstreams["a"].endpoints == (
+        snapshot.Endpoint("b.internal:80", Address("b.internal", 80)),
+        snapshot.Endpoint("unix:/b", Address(path="/b"), 3),
+        snapshot.Endpoint("[::1]:1", Address("::1", 1)),
+    )
+
+
+def test_the_log_file_starts_at_the_configuration_file() -> None:
+    log = load('[access_log]\npath = "a.log"\nfields = ["time"]\n', base=Path("/etc/fastgw")).snapshot.access_log
+    assert log == snapshot.AccessLog("/etc/fastgw/a.log", "json", ("time",))
+    assert load("").snapshot.access_log.path == "stdout"
+
+
+def test_a_split_leaves_out_parts_without_weight() -> None:
+    text = """
+[upstreams.a]
+endpoints = ["h:1"]
+[upstreams.b]
+endpoints = ["h:2"]
+[upstreams.c]
+endpoints = ["h:3"]
+[[routes]]
+upstream = [{ upstream = "a", weight = 95 }, { upstream = "b", weight = 0 }, { upstream = "c", weight = 5 }]
+"""
+    compiled = load(text).snapshot.routes[0]
+    assert (compiled.upstreams, compiled.weights) == (("a", "c"), (95, 5))
+
+
+def test_rules_are_in_normal_form() -> None:
+    text = (
+        'host = ["Shop.Example.", "*.Example"]\npath = "/caf\u00e9/%7euser/{id}"\nmethods = ["GET"]\nupstream = "a"\n'
+    )
+    router = load(f"[[routes]]\n{text}").snapshot.router
+    assert [host for host, _ in router.order()] == [b"shop.example", b"*.example"]
+    assert router.match(b"shop.example", b"/caf%C3%A9/~user/7", b"GET", _Facts())[1] == (b"7",)
+
+
+class _Facts:
+    def header(self, name: bytes) -> bytes | None:
+        return {b"x-beta": b"1"}.get(name)
+
+    def query_value(self, name: bytes) -> bytes | None:
+        return None
+
+    def cookie(self, name: bytes) -> bytes | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ('headers = { X-Beta = "1" }', True),
+        ('headers = { X-Beta = "~[0-9]" }', True),
+        ('headers = { X-Beta = "present" }', True),
+        ('headers = { X-Beta = "absent" }', False),
+        ('headers = { X-Beta = "2" }', False),
+        ('query = { v = "absent" }', True),
+        ('cookies = { v = "present" }', False),
+    ],
+)
+def test_conditions_reach_the_router(condition: str, holds: bool) -> None:
+    router: Router = load(f'[[routes]]\nupstream = "a"\nmatch.{condition}\n').snapshot.router
+    assert (router.match(b"h", b"/", b"GET", _Facts())[0] == 0) is holds
+
+
+def test_a_rewrite_is_built_from_the_parameters_in_any_order() -> None:
+    compiled = route('path = "/{a}/{b}/{c*}"\nupstream = "a"\nrewrite.path = "/{c}-{a}/x"\n').rewrite
+    assert compiled is not None
+    assert compiled.path == PathTemplate((b"/", b"-", b"/x"), (2, 0))
+
+
+def test_a_prefix_is_stripped_without_its_final_slash() -> None:
+    compiled = route('path = "/api/*"\nupstream = "a"\nrewrite.strip_prefix = "/api/"\n').rewrite
+    assert compiled is not None
+    assert compiled.strip_prefix == b"/api"
+
+
+def test_a_prefix_may_be_the_whole_path() -> None:
+    compiled = route('path = "/api"\nupstream = "a"\nrewrite.strip_prefix = "/api"\n').rewrite
+    assert compiled is not None
+    assert compiled.strip_prefix == b"/api"
+
+
+def test_a_step_that_a_route_does_not_use_is_none() -> None:
+    compiled = route('upstream = "a"\n')
+    assert compiled == Route("route-1", ("a",), (1,))
+
+
+def test_header_edits_drop_what_is_set_or_removed_and_add_what_is_set_or_added() -> None:
+    compiled = edits('request.headers = { set = { X-Api = "1" }, add = { X-Via = "b" }, remove = ["Cookie"] }\n')
+    assert compiled.names == {b"x-api", b"cookie"}
+    assert compiled.lines == b"\r\nX-Api: 1\r\nX-Via: b"
+    assert compiled.drop is not None
+    head = b"\r\nx-api: 0\r\nCOOKIE: a=b\r\nX-Api-Key: k\r\nAccept: cookie: x"
+    assert compiled.drop.sub(b"", head) == b"\r\nX-Api-Key: k\r\nAccept: cookie: x"
+
+
+def test_edits_that_only_add_drop_nothing() -> None:
+    compiled = edits('request.headers.add = { X-Via = "b" }\n')
+    assert (compiled.drop, compiled.names) == (None, frozenset())
+
+
+def test_a_plain_body_has_a_type_unless_the_route_gives_one() -> None:
+    assert reply('respond = { body = "ok" }\n') == LocalReply(
+        200, b"\r\nContent-Type: text/plain; charset=utf-8", b"ok"
+    )
+    assert (
+        reply('respond = { body = "ok", headers = { content-type = "text/css" } }\n').lines
+        == b"\r\ncontent-type: text/css"
+    )
+    assert reply("respond.status = 204\n") == LocalReply(204, b"", b"")
+
+
+def test_json_is_made_from_toml() -> None:
+    compiled = reply('respond.json = { a = [1, 2.5, true], d = 2024-01-01T00:00:00Z, s = "\u00e9" }\n')
+    assert compiled.lines == b"\r\nContent-Type: application/json"
+    assert compiled.body.decode() == '{"a":[1,2.5,true],"d":"2024-01-01T00:00:00+00:00","s":"\u00e9"}'
+
+
+def test_a_redirect_makes_its_location_from_the_path() -> None:
+    compiled = reply('path = "/old/{rest*}"\nredirect.to = "https://h.example/new/{rest}"\n')
+    location = PathTemplate((b"https://h.example/new/", b""), (0,))
+    assert compiled == LocalReply(308, b"", b"", location, keep_query=True)
+
+
+def test_the_edits_of_an_answer_are_made_in_the_gateways_own_beforehand() -> None:
+    text = 'respond = { body = "ok", headers = { X-A = "1", X-B = "2" } }\n'
+    text += 'response.headers = { set = { X-A = "3" }, add = { X-C = "4" }, remove = ["content-type"] }\n'
+    compiled = route(text)
+    assert compiled.response_edits is None
+    assert compiled.reply is not None
+    assert compiled.reply.lines == b"\r\nX-B: 2\r\nX-A: 3\r\nX-C: 4"
+
+
+DEFAULTS = """
+[defaults]
+timeout = "5s"
+rewrite.host = "default.internal"
+request.headers = { set = { X-A = "default", X-B = "default" }, remove = ["Cookie"] }
+response.headers = { remove = ["Server"] }
+"""
+
+
+def with_defaults(text: str) -> Route:
+    return load(f"{DEFAULTS}[[routes]]\n{text}").snapshot.routes[0]
+
+
+def test_a_route_gets_the_defaults() -> None:
+    compiled = with_defaults('upstream = "a"\n')
+    assert compiled.timeout == 5
+    assert compiled.rewrite == snapshot.Rewrite(host=b"default.internal")
+    assert compiled.request_edits is not None
+    assert compiled.request_edits.lines == b"\r\nX-A: default\r\nX-B: default"
+    assert compiled.response_edits is not None
+
+
+def test_a_routes_own_values_win() -> None:
+    text = 'upstream = "a"\ntimeout = "1s"\nrewrite.host = "own:81"\n'
+    compiled = with_defaults(text + 'request.headers = { set = { x-a = "own" }, remove = ["X-B"] }\n')
+    assert compiled.timeout == 1
+    assert compiled.rewrite == snapshot.Rewrite(host=b"own:81")
+    assert compiled.request_edits is not None
+    assert compiled.request_edits.lines == b"\r\nx-a: own"
+    assert compiled.request_edits.names == {b"x-a", b"x-b", b"cookie"}
+
+
+def test_false_switches_a_default_off() -> None:
+    text = 'upstream = "a"\ntimeout = false\nrewrite.host = false\nrequest.headers = false\nresponse.headers = false\n'
+    assert with_defaults(text) == Route("route-1", ("a",), (1,))
+
+
+def test_a_route_that_answers_by_itself_may_switch_off_what_forwarding_has() -> None:
+    assert with_defaults('respond.body = "ok"\nrequest.headers = false\nrewrite.host = false\n').rewrite is None
+
+
+def test_the_example_is_right() -> None:
+    text = (Path(__file__).parents[2] / "config.toml").read_text(encoding="utf-8")
+    loaded = load_text(text, environment={})
+    assert text.startswith("#:schema ./config.schema.json\n")
+    assert [upstream.endpoints[0].address.port for upstream in loaded.snapshot.upstreams.values()] == [9001, 9002, 9003]
