@@ -1,0 +1,14 @@
+"""The gateways that are compared, one module each."""
+
+from benchmarks.peers.fastgw import Fastgw
+from benchmarks.peers.haproxy import Haproxy
+from benchmarks.peers.nginx import Nginx
+from benchmarks.peers.peer import Peer, Setup
+
+__all__ = ["Peer", "Setup", "all_peers"]
+
+
+def all_peers() -> dict[str, Peer]:
+    """Every peer by name, in the order of the report."""
+    peers: tuple[Peer, ...] = (Fastgw(), Nginx(), Haproxy())
+    return {peer.name: peer for peer in peers}

@@ -1,0 +1,59 @@
+"""fastgw itself, with nothing set that its users would not set."""
+
+import importlib.util
+import subprocess
+import sys
+
+from benchmarks.peers.peer import Setup
+
+_CONFIG = """\
+[server]
+workers = 1
+
+[[listeners]]
+name = "public"
+address = "127.0.0.1:{port}"
+{limits}
+[access_log]
+path = "{access_log}"
+format = "json"
+
+[upstreams.backend]
+endpoints = ["127.0.0.1:{backend_port}"]
+"""
+
+_ROUTE = """
+[[routes]]
+name = "svc{number}"
+path = "/svc{number}/*"
+upstream = "backend"
+"""
+
+DEFAULT_MAX_CONNECTIONS = 10_000
+
+
+class Fastgw:
+    name = "fastgw"
+    logs_to_stdout = False
+
+    def missing(self) -> str | None:
+        found = importlib.util.find_spec("fastgw") and importlib.util.find_spec("fastgw.__main__")
+        return None if found else "fastgw can't be run: there is no fastgw.__main__"
+
+    def version(self) -> str:
+        command = [sys.executable, "-m", "fastgw", "--version"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return printed.strip() or "unknown"
+
+    def command(self, setup: Setup) -> list[str]:
+        # Every connection of the workload and a few of the harness's own.
+        needed = setup.workload.connections + 64
+        limits = f"max_connections = {needed}\n" if needed > DEFAULT_MAX_CONNECTIONS else ""
+        text = _CONFIG.format(
+            port=setup.port, limits=limits, access_log=setup.access_log, backend_port=setup.backend_port
+        )
+        config = setup.directory / "fastgw.toml"
+        config.write_text(
+            text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes))
+        )
+        return [sys.executable, "-m", "fastgw", "run", str(config)]

@@ -1,0 +1,144 @@
+"""The report: a plain table for the terminal, the same in Markdown for the README, and everything in JSON."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.results import (
+    CPU_US,
+    MEMORY_BEFORE,
+    MEMORY_BYTES,
+    OTHERS_SHARE,
+    P50_US,
+    P99_US,
+    REFERENCE,
+    REQUESTS_PER_SECOND,
+    Sample,
+    Summary,
+)
+
+NOTHING = "-"
+# Above this share of the core going to other programs, the figures of a row are worth less.
+QUIET_SHARE = 0.05
+
+_Cell = Callable[[Summary], str]
+
+
+def _figure(name: str, scale: float, form: str) -> _Cell:
+    def cell(summary: Summary) -> str:
+        value = summary.medians.get(name)
+        return NOTHING if value is None else format(value / scale, form)
+
+    return cell
+
+
+def _ratio(summary: Summary) -> str:
+    if summary.ratio is None:
+        return NOTHING
+    if summary.lowest_ratio == summary.highest_ratio:
+        return f"{summary.ratio:.2f}"
+    return f"{summary.ratio:.2f} ({summary.lowest_ratio:.2f}-{summary.highest_ratio:.2f})"
+
+
+LOAD_COLUMNS: tuple[tuple[str, _Cell], ...] = (
+    ("workload", lambda summary: summary.workload),
+    ("peer", lambda summary: summary.peer),
+    ("CPU µs/request", _figure(CPU_US, 1, ".1f")),
+    ("least", lambda summary: NOTHING if summary.least is None else f"{summary.least:.1f}"),
+    (f"CPU to {REFERENCE}", _ratio),
+    ("requests/s", _figure(REQUESTS_PER_SECOND, 1, ",.0f")),
+    ("p50 ms", _figure(P50_US, 1000, ".2f")),
+    ("p99 ms", _figure(P99_US, 1000, ".2f")),
+    ("strangers", _figure(OTHERS_SHARE, 1, ".0%")),
+)
+IDLE_COLUMNS: tuple[tuple[str, _Cell], ...] = (
+    ("workload", lambda summary: summary.workload),
+    ("peer", lambda summary: summary.peer),
+    ("bytes/connection", _figure(MEMORY_BYTES, 1, ",.0f")),
+    (f"memory to {REFERENCE}", _ratio),
+    ("MiB without them", _figure(MEMORY_BEFORE, 1 << 20, ".1f")),
+)
+_TEXT_COLUMNS = 2  # aligned to the left; figures to the right
+
+
+def plain(summaries: Sequence[Summary]) -> str:
+    """Aligned text, with what is wrong with a row below the table."""
+    tables = [_plain_table(rows) for _, rows in _tables(summaries)]
+    return "\n\n".join([*tables, *_notes(summaries)])
+
+
+def markdown(summaries: Sequence[Summary]) -> str:
+    """The same as GitHub renders tables."""
+    tables = [_markdown_table(rows) for _, rows in _tables(summaries)]
+    return "\n\n".join([*tables, *_notes(summaries)]) + "\n"
+
+
+def as_json(
+    machine: Mapping[str, object],
+    settings: Mapping[str, object],
+    samples: Sequence[Sample],
+    summaries: Sequence[Summary],
+    skipped: Mapping[str, str],
+) -> str:
+    """All there is: the machine, how it was run, every round, and what the rounds come to."""
+    everything: dict[str, Any] = {
+        "machine": dict(machine),
+        "settings": dict(settings),
+        "skipped": dict(skipped),
+        "reference": REFERENCE,
+        "summaries": [summary.as_json() for summary in summaries],
+        "rounds": [sample.as_json() for sample in samples],
+    }
+    return json.dumps(everything, indent=2, ensure_ascii=False) + "\n"
+
+
+def _tables(summaries: Sequence[Summary]) -> list[tuple[str, list[list[str]]]]:
+    idle = [summary for summary in summaries if summary.compared == MEMORY_BYTES]
+    load = [summary for summary in summaries if summary.compared != MEMORY_BYTES]
+    kinds = (("load", load, LOAD_COLUMNS), ("idle", idle, IDLE_COLUMNS))
+    return [(kind, _rows(chosen, columns)) for kind, chosen, columns in kinds if chosen]
+
+
+def _rows(summaries: Sequence[Summary], columns: Sequence[tuple[str, _Cell]]) -> list[list[str]]:
+    rows = [[heading for heading, _ in columns]]
+    for summary in summaries:
+        row = [cell(summary) for _, cell in columns]
+        row[1] += "" if summary.valid else " (INVALID)"
+        rows.append(row)
+    return rows
+
+
+def _plain_table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    previous = ""
+    for row in rows:
+        # A workload is named once; the rows below it are its other peers.
+        shown = ["" if row[0] == previous else row[0], *row[1:]]
+        previous = row[0]
+        cells = [
+            text.ljust(width) if column < _TEXT_COLUMNS else text.rjust(width)
+            for column, (text, width) in enumerate(zip(shown, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    marks = ["---" if column < _TEXT_COLUMNS else "---:" for column in range(len(rows[0]))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], marks, *rows[1:]])
+
+
+def _notes(summaries: Sequence[Summary]) -> list[str]:
+    wrong = [
+        f"INVALID {summary.workload} {summary.peer}: {text}"
+        for summary in summaries
+        for text in summary.problems
+    ]
+    noisy = [summary for summary in summaries if summary.medians.get(OTHERS_SHARE, 0.0) > QUIET_SHARE]
+    if noisy:
+        rows = ", ".join(f"{summary.workload} {summary.peer}" for summary in noisy)
+        which = "all rows" if len(noisy) == len(summaries) else rows
+        wrong.append(f"Strangers had over {QUIET_SHARE:.0%} of a core, distrust the times of: {which}")
+    return ["\n".join(wrong)] if wrong else []

@@ -1,0 +1,105 @@
+"""What the rounds come to: medians per workload and peer, and ratios to a reference peer, round by round.
+
+A ratio of two medians would compare a round in which the machine was faster with one in which it was slower.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+REFERENCE = "nginx"
+
+REQUESTS_PER_SECOND = "requests_per_second"
+P50_US = "p50_us"
+P99_US = "p99_us"
+CPU_US = "cpu_us_per_request"
+OTHERS_SHARE = "others_share_of_core"
+MEMORY_BYTES = "memory_bytes_per_connection"
+MEMORY_BEFORE = "memory_bytes_before"
+START_SECONDS = "start_seconds"  # from the start of the program to its first answer
+
+# What the ratio of a workload is taken of: the first of these that was measured.
+COMPARED = (CPU_US, MEMORY_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One turn of one peer at one workload."""
+
+    workload: str
+    peer: str
+    round: int
+    figures: dict[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"valid": self.valid}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All turns of one peer at one workload."""
+
+    workload: str
+    peer: str
+    rounds: int
+    medians: dict[str, float]
+    least: float | None  # of `compared`: the round that the machine disturbed least
+    ratio: float | None  # of `compared`, to the reference; below 1 is cheaper
+    lowest_ratio: float | None
+    highest_ratio: float | None
+    compared: str
+    problems: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"valid": self.valid}
+
+
+def summarize(samples: Sequence[Sample], reference: str = REFERENCE) -> list[Summary]:
+    """One summary per workload and peer, in the order in which they first ran."""
+    pairs = dict.fromkeys((sample.workload, sample.peer) for sample in samples)
+    # Peers change places from round to round; the report keeps the order of the first round.
+    workloads = list(dict.fromkeys(workload for workload, _ in pairs))
+    return [
+        _summary(
+            [sample for sample in samples if (sample.workload, sample.peer) == (workload, peer)],
+            [sample for sample in samples if (sample.workload, sample.peer) == (workload, reference)],
+        )
+        for workload in workloads
+        for peer in (peer for name, peer in pairs if name == workload)
+    ]
+
+
+def _summary(own: Sequence[Sample], reference: Sequence[Sample]) -> Summary:
+    good = [sample for sample in own if sample.valid]
+    measured = dict.fromkeys(name for sample in good for name in sample.figures)
+    # Also of spoiled rounds: an invalid row belongs beside the valid ones of its kind.
+    compared = next((name for name in COMPARED if any(name in sample.figures for sample in own)), CPU_US)
+    ratios = ratios_by_round(good, reference, compared)
+    return Summary(
+        workload=own[0].workload,
+        peer=own[0].peer,
+        rounds=len(own),
+        least=min((s.figures[compared] for s in good if compared in s.figures), default=None),
+        medians={name: median(s.figures[name] for s in good if name in s.figures) for name in measured},
+        ratio=median(ratios) if ratios else None,
+        lowest_ratio=min(ratios, default=None),
+        highest_ratio=max(ratios, default=None),
+        compared=compared,
+        problems=tuple(dict.fromkeys(f"round {s.round}: {text}" for s in own for text in s.problems)),
+    )
+
+
+def ratios_by_round(own: Iterable[Sample], reference: Iterable[Sample], figure: str) -> list[float]:
+    """Own figure over the reference's of the same round, for the rounds in which both are valid."""
+    base = {s.round: s.figures[figure] for s in reference if s.valid and s.figures.get(figure)}
+    return [s.figures[figure] / base[s.round] for s in own if s.round in base and figure in s.figures]
