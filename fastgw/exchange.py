@@ -15,7 +15,6 @@ from fastgw import errors
 from fastgw.errors import Failure
 from fastgw.gateway import REQUEST_ID, Gateway
 from fastgw.http1 import encode
-from fastgw.http1.fields import finder
 from fastgw.http1.message import LENGTH, NO_BODY, RequestHead, ResponseHead
 from fastgw.policy.forwarded import believe
 from fastgw.policy.router import METHOD_NOT_ALLOWED
@@ -86,7 +85,7 @@ class Exchange:
         self.ended = 0.0
         self.request = _UNREADABLE
         self.client = downstream.client
-        self.request_id = b""
+        self.request_id = gateway.new_request_id()
         self.route: Route | None = None
         self.captured: tuple[bytes, ...] = ()
         # What the upstream gets: target, Host, and the other header lines.
@@ -124,7 +123,8 @@ class Exchange:
 
     def walk(self) -> int:
         """The steps, in order, up to the first that does not CONTINUE."""
-        self._identify()
+        if self.downstream.trusted:
+            self._believe()
         step = self._match_route()
         if step == CONTINUE:
             step = self._answer_locally()
@@ -136,24 +136,18 @@ class Exchange:
 
     def refuse(self, failure: Failure) -> None:
         """Answers a request whose head could not be read, or not be accepted."""
-        if not self.request_id:
-            self.request_id = self.gateway.new_request_id()
         self.fail(failure)
 
-    def _identify(self) -> None:
-        """Whose request it is, and its id."""
+    def _believe(self) -> None:
+        """A trusted proxy says whose request it is, and what its id is."""
         request, downstream = self.request, self.downstream
-        if downstream.trusted:
-            if REQUEST_ID.fullmatch(request.request_id):
-                self.request_id = request.request_id
-            if request.forwarded is not None:
-                networks = self.gateway.snapshot.trusted_proxies
-                host = request.host
-                forwarding = believe(request.forwarded, downstream.client, downstream.scheme, host, networks)
-                self.client = forwarding.client
-                self.fields = forwarding.lines
-        if not self.request_id:
-            self.request_id = self.gateway.new_request_id()
+        if REQUEST_ID.fullmatch(request.request_id):
+            self.request_id = request.request_id
+        if request.forwarded is not None:
+            networks = self.gateway.snapshot.trusted_proxies
+            forwarding = believe(request.forwarded, downstream.client, downstream.scheme, request.host, networks)
+            self.client = forwarding.client
+            self.fields = forwarding.lines
 
     def _match_route(self) -> int:
         request = self.request
@@ -303,18 +297,16 @@ class Exchange:
         self.status = response.status
         self.answer = BEGUN
         self.bytes_out = len(first)
-        fields = self._transform_response(response.fields)
+        fields = self._transform_response(response)
         self.downstream.send_head(response.line, fields, response.body, response.content_length, first, complete)
         if complete:
             self._finish()
 
-    def _transform_response(self, fields: bytes) -> bytes:
-        if b"\r\nDate:" not in fields and finder(b"date").search(fields) is None:
+    def _transform_response(self, response: ResponseHead) -> bytes:
+        fields = response.fields + _VIA_1_1 + self.request_id
+        if not response.dated:
             # RFC 9110 §6.6.1
-            fields = b"%b\r\nDate: %b" % (fields, self.gateway.http_date)
-        return self._with_edits(b"".join((fields, _VIA_1_1, self.request_id)))
-
-    def _with_edits(self, fields: bytes) -> bytes:
+            fields += b"\r\nDate: " + self.gateway.http_date
         route = self.route
         if route is not None and route.response_edits is not None:
             fields = edited(fields, route.response_edits)
@@ -343,7 +335,7 @@ class Exchange:
         self.status = response.status
         self.answer = BEGUN
         self.deadline = 0.0
-        fields = self._transform_response(response.fields)
+        fields = self._transform_response(response)
         upgrade = b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
         self.downstream.begin_tunnel(response.line, fields + upgrade, connection, first)
 
@@ -382,7 +374,10 @@ class Exchange:
         """An answer that comes from no upstream."""
         self.status = status
         self.answer = BEGUN
-        fields = self._with_edits(b"".join((lines, b"\r\nDate: ", self.gateway.http_date, _ID, self.request_id)))
+        fields = b"".join((lines, b"\r\nDate: ", self.gateway.http_date, _ID, self.request_id))
+        route = self.route
+        if route is not None and route.response_edits is not None:
+            fields = edited(fields, route.response_edits)
         kind = LENGTH
         length = len(body)
         if status == 204 or status == 304 or self.request.method == b"HEAD":

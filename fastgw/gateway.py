@@ -15,13 +15,14 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 
 
 class Gateway:
-    """`now` tells the seconds of a monotonic clock, `chance` a number in [0, 1); `http_date` is kept up to date by
-    whoever has a clock. `pools` holds the upstreams' connections, by name."""
+    """`now` tells the seconds of a monotonic clock, `chance` a number in [0, 1); `coarse_now` and `http_date` are kept
+    up to date, to the tick, by whoever has a clock. `pools` holds the upstreams' connections, by name."""
 
     __slots__ = (
         "_id_prefix",
         "_ids",
         "chance",
+        "coarse_now",
         "draining",
         "failed",
         "http_date",
@@ -50,6 +51,7 @@ class Gateway:
         self.chance = chance
         self.parser = RequestParser()
         self.draining = False
+        self.coarse_now = now()
         self.http_date = b""
         # Told of an exception on the hot path, which is a bug, from inside its handler.
         self.failed = failed

@@ -86,9 +86,9 @@ class RequestHead:
 
 
 class ResponseHead:
-    """An answer's head. `line` is its status line, in the form that HTTP/1.1 clients get."""
+    """An answer's head. `line` is its status line, in the form that HTTP/1.1 clients get; `dated`: it has a Date."""
 
-    __slots__ = ("body", "content_length", "fields", "hop_names", "keep_alive", "line", "status", "upgrade")
+    __slots__ = ("body", "content_length", "dated", "fields", "hop_names", "keep_alive", "line", "status", "upgrade")
 
     def __init__(self, line: bytes, status: int) -> None:
         self.line = line
@@ -97,6 +97,7 @@ class ResponseHead:
         self.body = UNTIL_CLOSE
         self.content_length = -1
         self.keep_alive = True
+        self.dated = False
         self.upgrade = b""
         self.hop_names: list[bytes] | None = None
 

@@ -9,6 +9,8 @@ Bodies are no business of this file: `framing` of a body is decided here, and re
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import httptools
 
 from fastgw import errors
@@ -22,6 +24,8 @@ _LENGTH_DIGITS_MAX = 18
 _KEEP_ALIVE = frozenset((b"keep-alive", b"Keep-Alive"))
 # A client that asks for more options than this wants something else (each costs a pass over the head).
 _CONNECTION_OPTIONS_MAX = 16
+# A backend under load answers with the same few heads, to the byte, until its Date moves on.
+_HEADS_REMEMBERED = 512
 
 
 class _NoCallbacks:
@@ -29,6 +33,7 @@ class _NoCallbacks:
 
 
 _NOTHING = _NoCallbacks()
+_split_request = f.REQUEST_SPECIAL.split
 
 
 class RequestParser:
@@ -39,8 +44,8 @@ class RequestParser:
     def __init__(self) -> None:
         self._llhttp = httptools.HttpRequestParser(_NOTHING)
 
-    def parse(self, head: bytes) -> RequestHead | Failure:
-        """`head` runs from the request line to the empty line, both included."""
+    def parse(self, head: bytes, target_size: int, header_count: int) -> RequestHead | Failure:
+        """`head` runs from the request line to the empty line, both included; the others are the most it may have."""
         try:
             self._llhttp.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -48,7 +53,7 @@ class RequestParser:
         except httptools.HttpParserError as error:
             self._llhttp = httptools.HttpRequestParser(_NOTHING)
             return _refusal(error, head)
-        request = _read_request(head)
+        request = _read_request(head, target_size, header_count)
         # llhttp is at the start of the next message unless a body or the end of the connection follows.
         if isinstance(request, Failure) or request.body or not request.keep_alive or request.minor == 0:
             self._llhttp = httptools.HttpRequestParser(_NOTHING)
@@ -74,28 +79,33 @@ def _is_token(text: bytes) -> bool:
     return len(text) > 0 and len(text) <= 64 and text.replace(b"-", b"").replace(b"_", b"").isalnum()
 
 
-def _read_request(head: bytes) -> RequestHead | Failure:
-    pieces = f.REQUEST_SPECIAL.split(head[:-4])
+def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHead | Failure:
+    pieces = _split_request(head[:-4])
     first = pieces[0]
     line_end = first.find(b"\r\n")
     line = first if line_end < 0 else first[:line_end]
     words = line.split(b" ")
     if len(words) != 3:
         return errors.MALFORMED
-    version = words[2]
+    method, target, version = words
     if version == b"HTTP/1.1":
-        request = RequestHead(head, words[0], 1)
+        request = RequestHead(head, method, 1)
     elif version == b"HTTP/1.0":
-        request = RequestHead(head, words[0], 0)
+        request = RequestHead(head, method, 0)
     else:
         return errors.VERSION_UNKNOWN
+    if len(target) > target_size:
+        return errors.TARGET_TOO_LONG
+    if head.count(b"\n") > header_count + 2:
+        return errors.TOO_MANY_HEADERS
     failure = _read_specials(request, pieces)
     if failure is not None:
         return failure
     pieces[0] = b"" if line_end < 0 else first[line_end:]
-    fields = b"".join(pieces[::3])
-    request.fields = fields if request.hop_names is None else f.without(fields, request.hop_names)
-    return _read_target(request, words[1])
+    request.fields = b"".join(pieces[::3])
+    if request.hop_names is not None:
+        request.fields = f.without(request.fields, request.hop_names)
+    return _read_target(request, target)
 
 
 def _read_specials(request: RequestHead, pieces: list[bytes]) -> Failure | None:
@@ -176,86 +186,58 @@ def _read_connection(request: RequestHead, value: bytes) -> Failure | None:
 
 def _read_target(request: RequestHead, target: bytes) -> RequestHead | Failure:
     """The four forms of RFC 9112 §3.2, and the host that the request is for."""
-    method = request.method
-    if method == b"CONNECT":
-        return errors.CONNECT_REFUSED
     if target[0] != 0x2F:
+        if request.method == b"CONNECT":
+            return errors.CONNECT_REFUSED
         if target == b"*":
             # §3.2.4: asterisk-form is for OPTIONS alone.
-            if method != b"OPTIONS":
+            if request.method != b"OPTIONS":
                 return errors.BAD_TARGET
-            request.path = b"*"
-            return _read_host(request)
-        split = split_absolute(target)
-        if split is None:
+        else:
+            split = split_absolute(target)
+            if split is None or not split[0]:
+                return errors.BAD_TARGET
+            # §3.2.2: the authority in the target replaces Host.
+            request.host, target = split
+    mark = target.find(b"?")
+    if mark >= 0:
+        request.query = target[mark:]
+        if b"#" in request.query:
             return errors.BAD_TARGET
-        # §3.2.2: the authority in the target replaces Host.
-        request.host, target = split
-        if not request.host:
-            return errors.BAD_TARGET
-    path, mark, query = target.partition(b"?")
-    if mark:
-        if b"#" in query:
-            return errors.BAD_TARGET
-        request.query = b"?" + query
-    normal = normalize_path(path)
-    if normal is None:
+        target = target[:mark]
+    path = normalize_path(target)
+    if path is None:
         return errors.BAD_TARGET
-    request.path = normal
-    return _read_host(request)
-
-
-def _read_host(request: RequestHead) -> RequestHead | Failure:
-    if not request.host and request.minor == 0:
-        return request
-    name = parse_host(request.host)
-    if name is None:
-        return errors.BAD_HOST
-    request.host_name = name
+    request.path = path
+    host = request.host
+    if host or request.minor:
+        name = parse_host(host)
+        if name is None:
+            return errors.BAD_HOST
+        request.host_name = name
     return request
 
 
-class ResponseParser:
-    """Parses the heads of answers, one whole head at a time."""
+@lru_cache(maxsize=_HEADS_REMEMBERED)
+def parse_response(head: bytes, to_head: bool) -> ResponseHead | Failure:
+    """Parses the head of an answer, its empty line included; `to_head`: the request was a HEAD.
 
-    __slots__ = ("_llhttp",)
-
-    def __init__(self) -> None:
-        self._llhttp = httptools.HttpResponseParser(_NOTHING)
-
-    def parse(self, data: bytes, head_end: int, request_method: bytes) -> ResponseHead | Failure:
-        """`data` begins with a head that ends before `head_end`, its empty line included."""
-        head = data[:head_end]
-        response = self._parse(data, head, head_end, request_method)
-        if response is None:
-            self._llhttp = httptools.HttpResponseParser(_NOTHING)
-            return errors.UPSTREAM_MALFORMED
+    What comes out is shared: nobody changes it.
+    """
+    # What is read is used only if llhttp agrees.
+    response = _read_response(head, to_head)
+    if response is None:
+        return errors.UPSTREAM_MALFORMED
+    try:
+        httptools.HttpResponseParser(_NOTHING).feed_data(head)
+    except httptools.HttpParserUpgrade:
         return response
-
-    def _parse(self, data: bytes, head: bytes, head_end: int, request_method: bytes) -> ResponseHead | None:
-        response = _read_response(head, request_method)
-        if response is None:
-            return None
-        whole = (
-            response.body == LENGTH
-            and head_end + response.content_length == len(data)
-            and response.keep_alive
-            and request_method != b"HEAD"
-        )
-        try:
-            # With its body llhttp comes back to the start by itself; else it is made anew.
-            self._llhttp.feed_data(data if whole else head)
-        except httptools.HttpParserUpgrade:
-            whole = False
-        except httptools.HttpParserError:
-            return None
-        if not whole:
-            self._llhttp = httptools.HttpResponseParser(_NOTHING)
-        return response
+    except httptools.HttpParserError:
+        return errors.UPSTREAM_MALFORMED
+    return response
 
 
-def _read_response(head: bytes, request_method: bytes) -> ResponseHead | None:
-    """Reads a head that llhttp has still to judge; what is read is used only if it agrees."""
+def _read_response(head: bytes, to_head: bool) -> ResponseHead | None:
     pieces = f.RESPONSE_SPECIAL.split(head[:-4])
     first = pieces[0]
     line_end = first.find(b"\r\n")
@@ -278,7 +260,8 @@ def _read_response(head: bytes, request_method: bytes) -> ResponseHead | None:
     pieces[0] = b"" if line_end < 0 else first[line_end:]
     fields = b"".join(pieces[::3])
     response.fields = fields if response.hop_names is None else f.without(fields, response.hop_names)
-    _decide_response_body(response, request_method)
+    response.dated = f.finder(b"date").search(response.fields) is not None
+    _decide_response_body(response, to_head)
     return response
 
 
@@ -316,13 +299,13 @@ def _read_response_connection(response: ResponseHead, value: bytes) -> None:
         response.hop_names = named if response.hop_names is None else response.hop_names + named
 
 
-def _decide_response_body(response: ResponseHead, request_method: bytes) -> None:
+def _decide_response_body(response: ResponseHead, to_head: bool) -> None:
     """RFC 9112 §6.3. The Content-Length of an answer to HEAD and of a 304 tells of a body that is not sent."""
     status = response.status
     if status < 200 or status == 204:
         response.body = NO_BODY
         response.content_length = -1
-    elif request_method == b"HEAD" or status == 304:
+    elif to_head or status == 304:
         response.body = NO_BODY
     elif response.body != CHUNKED:
         if response.content_length >= 0:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# A path without any of these is in its one form already; most are.
-_NEEDS_NORMALIZING = re.compile(rb"[%\\#]|//|/\.")
 _PERCENT = re.compile(rb"%(..)?", re.DOTALL)
 _HEX = re.compile(rb"[0-9A-Fa-f]{2}")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -28,8 +26,6 @@ _HOST_LENGTH_MAX = 260
 
 def normalize_path(path: bytes) -> bytes | None:
     """The one form of an absolute path, or None when it is refused."""
-    if _NEEDS_NORMALIZING.search(path) is None:
-        return path
     if b"\\" in path or b"#" in path:
         return None
     if b"%" in path:
@@ -37,7 +33,9 @@ def normalize_path(path: bytes) -> bytes | None:
         if decoded is None:
             return None
         path = decoded
-    return _resolve_dots(path)
+    if b"/." in path or b"//" in path:
+        return _resolve_dots(path)
+    return path
 
 
 def _normalize_escapes(path: bytes) -> bytes | None:

@@ -55,7 +55,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_exchange",
         "_gateway",
         "_half_closed",
-        "_head_deadline",
+        "_in_head",
         "_last_answer",
         "_limits",
         "_loop",
@@ -88,6 +88,7 @@ class DownstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.reading = HEAD
         self._buffer = b""
+        self._in_head = False
         self._exchange: Exchange | None = None
         self._requests = 0
         # The request's body.
@@ -106,7 +107,6 @@ class DownstreamConnection(asyncio.Protocol):
         # When to look again, and what was still unsent when we last looked at a client that doesn't read.
         self.deadline = FOREVER
         self.write_deadline = FOREVER
-        self._head_deadline = 0.0
         self._unsent = 0
         self.listener_name = server.listener.name
         self.client = ""
@@ -205,48 +205,41 @@ class DownstreamConnection(asyncio.Protocol):
         if end < 4:
             self._hold_partial_head(data)
             return
-        self._head_deadline = 0.0
-        limits = self._limits
-        exchange = self._exchange = Exchange(self._gateway, self, self._gateway.now())
+        self._in_head = False
+        gateway, limits = self._gateway, self._limits
+        exchange = self._exchange = Exchange(gateway, self, gateway.now())
         self.reading = WAIT
         if end > limits.head_size:
-            self._last_answer = True
-            exchange.refuse(errors.HEAD_TOO_LARGE)
+            self._refuse(exchange, errors.HEAD_TOO_LARGE)
             return
-        head = data if end == len(data) else data[:end]
-        request = self._gateway.parser.parse(head)
+        whole = end == len(data)
+        request = gateway.parser.parse(data if whole else data[:end], limits.target_size, limits.header_count)
         if isinstance(request, Failure):
-            self._last_answer = True
-            exchange.refuse(request)
+            self._refuse(exchange, request)
             return
-        self._begin(exchange, request, head, data[end:])
-
-    def _begin(self, exchange: Exchange, request: RequestHead, head: bytes, rest: bytes) -> None:
         self._requests += 1
-        limits = self._limits
         self._last_answer = not request.keep_alive or self._requests >= limits.requests_per_connection
-        if head.count(b"\n") - 2 > limits.header_count:
-            self._refuse(exchange, request, errors.TOO_MANY_HEADERS)
-        elif head.find(b" HTTP/1.") - len(request.method) - 1 > limits.target_size:
-            self._refuse(exchange, request, errors.TARGET_TOO_LONG)
-        elif request.body == NO_BODY:
-            self._buffer = rest
-            exchange.begin(request, b"", True)
-            if self._exchange is exchange:
-                self.deadline = exchange.deadline or FOREVER
-        elif request.content_length > limits.body_size:
-            self._refuse(exchange, request, errors.BODY_TOO_LARGE)
-        else:
-            self._begin_with_body(exchange, request, rest)
+        if request.body:
+            self._begin_with_body(exchange, request, data[end:])
+            return
+        if not whole:
+            self._buffer = data[end:]
+        self.deadline = FOREVER
+        exchange.begin(request, b"", True)
+        if exchange.deadline and self._exchange is exchange:
+            self.deadline = exchange.deadline
 
-    def _refuse(self, exchange: Exchange, request: RequestHead, failure: Failure) -> None:
+    def _refuse(self, exchange: Exchange, failure: Failure) -> None:
         self._last_answer = True
-        exchange.request = request
         exchange.refuse(failure)
 
     def _begin_with_body(self, exchange: Exchange, request: RequestHead, rest: bytes) -> None:
         length = request.content_length
-        if request.body == LENGTH and len(rest) >= length:
+        self.deadline = FOREVER
+        if length > self._limits.body_size:
+            exchange.request = request
+            self._refuse(exchange, errors.BODY_TOO_LARGE)
+        elif request.body == LENGTH and len(rest) >= length:
             self._buffer = rest[length:]
             exchange.begin(request, rest[:length], True)
         elif request.body == LENGTH:
@@ -260,7 +253,8 @@ class DownstreamConnection(asyncio.Protocol):
             decoder = self._decoder = ChunkedDecoder()
             first = b"".join(decoder.feed(rest))
             if decoder.broken:
-                self._refuse(exchange, request, errors.BAD_CHUNK)
+                exchange.request = request
+                self._refuse(exchange, errors.BAD_CHUNK)
                 return
             self.reading = BODY
             self._start_body(len(first))
@@ -272,8 +266,8 @@ class DownstreamConnection(asyncio.Protocol):
                 if decoder.complete and self.reading == BODY:
                     self._end_body_reading(decoder.rest)
                     exchange.request_end(decoder.trailers)
-        if self._exchange is exchange and self.reading == WAIT:
-            self.deadline = exchange.deadline or FOREVER
+        if exchange.deadline and self._exchange is exchange and self.reading == WAIT:
+            self.deadline = exchange.deadline
 
     def _start_body(self, received: int) -> None:
         self._received = self._window_received = received
@@ -409,9 +403,9 @@ class DownstreamConnection(asyncio.Protocol):
             self._refuse_partial(errors.TARGET_TOO_LONG if long_line else errors.HEAD_TOO_LARGE)
         else:
             self._buffer = data
-            if not self._head_deadline:
-                self._head_deadline = now + self._limits.head_timeout
-            self.deadline = self._head_deadline
+            if not self._in_head:
+                self._in_head = True
+                self.deadline = now + self._limits.head_timeout
 
     def _refuse_partial(self, failure: Failure) -> None:
         self._last_answer = True
@@ -503,7 +497,7 @@ class DownstreamConnection(asyncio.Protocol):
         self.reading = HEAD
         if self.paused:
             self.resume_reading()
-        self.deadline = self._gateway.now() + self._limits.idle_timeout
+        self.deadline = self._gateway.coarse_now + self._limits.idle_timeout
         if self._buffer:
             self._loop.call_soon(self._next_request)
 

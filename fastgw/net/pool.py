@@ -77,9 +77,7 @@ class UpstreamPool:
         else:
             while idle:
                 connection = idle.pop()
-                if connection.deadline - self.gateway.now() > upstream.idle_timeout - _TRUSTED_IDLE_S or _is_open(
-                    connection
-                ):
+                if connection.trusted_until > self.gateway.coarse_now or _is_open(connection):
                     return connection
                 connection.close_idle()
         task = self.loop.create_task(self._open(index, exchange))
@@ -102,7 +100,9 @@ class UpstreamPool:
         index = connection.endpoint_index
         self.active[index] -= 1
         self._idle[index].append(connection)
-        connection.deadline = self.gateway.now() + self.upstream.idle_timeout
+        now = self.gateway.coarse_now
+        connection.deadline = now + self.upstream.idle_timeout
+        connection.trusted_until = now + _TRUSTED_IDLE_S
         if self._queue:
             self.loop.call_soon(self._serve_queue)
 

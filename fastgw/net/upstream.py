@@ -11,7 +11,7 @@ from fastgw.exchange import Exchange
 from fastgw.http1 import encode
 from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, ResponseHead
-from fastgw.http1.parse import ResponseParser
+from fastgw.http1.parse import parse_response
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
@@ -33,8 +33,6 @@ _HEAD_MAX = 64 * 1024
 # 1xx answers before the answer; more than these make no sense.
 _INFORMATIONAL_MAX = 16
 WRITE_HIGH_WATER = 64 * 1024
-
-_parser = ResponseParser()
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -59,6 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         "remaining",
         "requests",
         "transport",
+        "trusted_until",
         "write_deadline",
     )
 
@@ -80,6 +79,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.paused = False
         self.deadline = FOREVER
         self.write_deadline = FOREVER
+        # Until then an idle connection is used again without a look at it.
+        self.trusted_until = 0.0
         self._unsent = 0
         self._splice: Splice | None = None
         self._half_closed = False
@@ -185,19 +186,17 @@ class UpstreamConnection(asyncio.Protocol):
     # Reading answers.
 
     def _read_head(self, exchange: Exchange, data: bytes) -> None:
-        searched = 0
         if self._buffer:
-            searched = max(len(self._buffer) - 3, 0)
             data = self._buffer + data
             self._buffer = b""
-        end = data.find(b"\r\n\r\n", searched) + 4
+        end = data.find(b"\r\n\r\n") + 4
         if end < 4 or end > _HEAD_MAX:
             if len(data) > _HEAD_MAX:
                 self._fail(errors.UPSTREAM_HEAD_TOO_LARGE)
             else:
                 self._buffer = data
             return
-        response = _parser.parse(data, end, exchange.request.method)
+        response = parse_response(data[:end], exchange.request.method == b"HEAD")
         if isinstance(response, Failure):
             self._fail(response)
             return

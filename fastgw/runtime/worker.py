@@ -66,8 +66,8 @@ class Worker:
             self._loop.add_signal_handler(number, self._stop.set)
         self._loop.add_signal_handler(signal.SIGUSR1, self.log.reopen)
         self._loop.add_reader(control.fileno(), self._stop.set)
-        self._sweep.each_tick += [self.log.tick, self._keep_date]
-        self._keep_date(time.monotonic())
+        self._sweep.each_tick += [self._keep_time, self.log.tick]
+        self._keep_time(time.monotonic())
         self._sweep.start()
         listening = [await self._listen(server, sock) for server, sock in zip(self.servers, self._sockets, strict=True)]
         channel.send(control, ("ready", os.getpid()))
@@ -98,7 +98,8 @@ class Worker:
             server.abort()
         self.log.close()
 
-    def _keep_date(self, now: float) -> None:
+    def _keep_time(self, now: float) -> None:
+        self.gateway.coarse_now = now
         if now >= self._date_until:
             wall = now + _wall_offset()
             self._date_until = now + 1.0 - wall % 1.0

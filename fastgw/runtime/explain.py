@@ -1,0 +1,181 @@
+"""What would happen to a request, and why: the exchange itself, walked with nobody at its ends.
+
+It is the code that carries traffic, so it can't disagree with it. It stops where a connection would be taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastgw.errors import ConfigError, Failure, Problem
+from fastgw.exchange import AWAITED, Exchange
+from fastgw.gateway import Gateway
+from fastgw.http1.encode import status_line
+from fastgw.http1.fields import values
+from fastgw.http1.parse import RequestParser
+from fastgw.policy.forwarded import lines_before_host
+from fastgw.ports import Pool
+from fastgw.snapshot import Snapshot
+
+# An address of the documentation (RFC 5737), for the client of a made-up request.
+_CLIENT = "192.0.2.1"
+_REQUEST_ID = b"0" * 16
+# A listener has limits; a made-up request comes to none.
+_NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the line: what it is called, what it decided, and why."""
+
+    name: str
+    verdict: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Explanation:
+    """What would happen. `path` is the target that the upstream would get; what does not apply is None."""
+
+    route: str | None = None
+    upstream: str | None = None
+    path: str | None = None
+    status: int | None = None
+    location: str | None = None
+    reason: str = ""
+    steps: list[Step] = field(default_factory=list)
+    request_headers: list[str] = field(default_factory=list)
+    response_headers: list[str] = field(default_factory=list)
+
+
+def explain(snapshot: Snapshot, method: str, url: str, headers: list[tuple[str, str]]) -> Explanation:
+    """Walks a made-up request along the line. Raises ConfigError for a URL or header that is none."""
+    explanation = Explanation()
+    downstream = _NoClient()
+    pools: dict[str, Pool] = {name: _NoPool(name) for name in snapshot.upstreams}
+    gateway = Gateway(snapshot, pools, _NoLog(), lambda: 0.0, lambda: 0.0, _REQUEST_ID, lambda: None)
+    exchange = Exchange(gateway, downstream, 0.0)
+    downstream.exchange = exchange
+    parsed = RequestParser().parse(_head(method, url, headers), _NO_LIMIT, _NO_LIMIT)
+    if isinstance(parsed, Failure):
+        exchange.refuse(parsed)
+        explanation.steps.append(Step("parse", "refused", parsed.detail))
+    else:
+        host = parsed.host_name.decode("latin-1")
+        explanation.steps.append(Step("parse", "accepted", f"host {host}, path {parsed.path.decode('latin-1')}"))
+        exchange.begin(parsed, b"", True)
+    _read_outcome(explanation, exchange, downstream)
+    return explanation
+
+
+def _head(method: str, url: str, headers: list[tuple[str, str]]) -> bytes:
+    parts = urlsplit(url if "://" in url else f"http://{url}" if not url.startswith("/") else f"http://localhost{url}")
+    if not parts.netloc or any(character.isspace() for character in method + url):
+        raise ConfigError([Problem("URL", 0, 0, "", f"'{url}' is no URL", "write http://HOST/PATH")])
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"{method} {target} HTTP/1.1"]
+    if not any(name.lower() == "host" for name, _ in headers):
+        lines.append(f"Host: {parts.netloc}")
+    lines += [f"{name}: {value}" for name, value in headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
+
+
+def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoClient) -> None:
+    steps = explanation.steps
+    route = exchange.route
+    explanation.reason = exchange.reason
+    if route is not None:
+        explanation.route = route.name
+        steps.append(Step("match route", route.name, _why_route(exchange)))
+    elif exchange.reason:
+        steps.append(Step("match route", "none", downstream.detail))
+    if exchange.answer != AWAITED:
+        explanation.status = exchange.status
+        explanation.response_headers = _lines(downstream.fields)
+        location = values(downstream.fields, b"location")
+        if location:
+            explanation.location = location[0].decode("latin-1")
+        reply = "the route's own reply" if route is not None else exchange.reason
+        steps.append(Step("respond", status_line(exchange.status)[9:].decode(), reply))
+        return
+    explanation.upstream = exchange.pool.name if exchange.pool is not None else None
+    explanation.path = exchange.target.decode("latin-1")
+    explanation.request_headers = [f"Host: {exchange.host.decode('latin-1')}", *_lines(exchange.fields)]
+    rewritten = exchange.target != exchange.request.path + exchange.request.query
+    why = "rewritten by the route" if rewritten else "as it was matched"
+    steps.append(Step("transform request", f"{exchange.request.method.decode()} {explanation.path}", why))
+    if route is not None:
+        chosen = "the only upstream" if len(route.upstreams) == 1 else _why_split(exchange)
+        steps.append(Step("forward", f"upstream {explanation.upstream}", chosen))
+
+
+def _why_route(exchange: Exchange) -> str:
+    captured = ", ".join(part.decode("latin-1") for part in exchange.captured)
+    return f"captured {captured}" if captured else "nothing captured"
+
+
+def _why_split(exchange: Exchange) -> str:
+    route = exchange.route
+    if route is None:
+        return ""
+    total = sum(route.weights)
+    shares = zip(route.upstreams, route.weights, strict=True)
+    return "a split: " + ", ".join(f"{name} {100 * weight / total:g} %" for name, weight in shares)
+
+
+def _lines(fields: bytes) -> list[str]:
+    return [line.decode("latin-1") for line in fields.split(b"\r\n") if line]
+
+
+class _NoClient:
+    """Takes the answer that the gateway gives by itself."""
+
+    def __init__(self) -> None:
+        self.client = _CLIENT
+        self.scheme = b"http"
+        self.listener_name = ""
+        self.trusted = False
+        self.forwarded = lines_before_host(_CLIENT, b"http")
+        self.exchange: Exchange | None = None
+        self.fields = b""
+        self.detail = ""
+
+    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: bytes, complete: bool) -> None:
+        self.fields = fields
+        self.detail = line[9:].decode("latin-1")
+
+    def send_informational(self, line: bytes, fields: bytes) -> None: ...
+
+    def send_body(self, data: bytes) -> None: ...
+
+    def end_body(self, trailers: bytes) -> None: ...
+
+    def begin_tunnel(self, line: bytes, fields: bytes, peer: Any, first: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def splice_end(self) -> tuple[int, float] | None: ...
+
+    def exchange_ended(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class _NoPool:
+    """Never has a connection."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.all_endpoints = 0
+
+    def acquire(self, exchange: Exchange, fresh: bool) -> None: ...
+
+    def forget(self, exchange: Exchange) -> None: ...
+
+
+class _NoLog:
+    def record(self, exchange: Exchange) -> None: ...
