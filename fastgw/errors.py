@@ -60,6 +60,7 @@ BAD_FRAMING = Failure(400, "bad-framing", "The length of the request body is amb
 BAD_CHUNK = Failure(400, "bad-chunk", "The chunked request body is not well-formed.", closes=True)
 BAD_EXPECTATION = Failure(417, "bad-expectation", "The only expectation supported is 100-continue.", closes=True)
 CODING_UNKNOWN = Failure(501, "unknown-coding", "The only transfer coding supported is chunked.", closes=True)
+MISDIRECTED = Failure(421, "misdirected", "The request is for another scheme than it came by.", closes=True)
 METHOD_UNKNOWN = Failure(501, "unknown-method", "The request method is not supported.", closes=True)
 CONNECT_REFUSED = Failure(501, "connect-refused", "CONNECT is not supported.", closes=True)
 VERSION_UNKNOWN = Failure(505, "unknown-version", "The HTTP version is not supported.", closes=True)
@@ -76,31 +77,51 @@ WRITE_TIMEOUT = Failure(499, "client-too-slow", "The client did not read its ans
 NO_ROUTE = Failure(404, "no-route", "No route matches the request.", proxy_error="destination_not_found")
 METHOD_NOT_ALLOWED = Failure(405, "method-not-allowed", "No route takes this method for this target.")
 CONNECTION_LIMIT = Failure(
-    503, "connection-limit", "The gateway has too many connections.", closes=True, proxy_error="connection_limit_reached",
+    503,
+    "connection-limit",
+    "The gateway has too many connections.",
+    closes=True,
+    proxy_error="connection_limit_reached",
     retry_after_s=1,
-)  # fmt: skip
+)
 QUEUE_FULL = Failure(
-    503, "queue-full", "Too many requests wait for the backend.", proxy_error="connection_limit_reached", retry_after_s=1
+    503,
+    "queue-full",
+    "Too many requests wait for the backend.",
+    proxy_error="connection_limit_reached",
+    retry_after_s=1,
 )
 QUEUE_TIMEOUT = Failure(
-    503, "queue-timeout", "No connection to the backend came free.", proxy_error="connection_limit_reached",
+    503,
+    "queue-timeout",
+    "No connection to the backend came free.",
+    proxy_error="connection_limit_reached",
     retry_after_s=1,
-)  # fmt: skip
-DRAINING = Failure(503, "draining", "The gateway is shutting down.", closes=True, retry_after_s=1)
-INTERNAL = Failure(
-    500, "internal-error", "The gateway failed.", closes=True, proxy_error="proxy_internal_error"
 )
+INTERNAL = Failure(500, "internal-error", "The gateway failed.", closes=True, proxy_error="proxy_internal_error")
 
 # The upstream's fault.
 CONNECT_FAILED = Failure(502, "connect-failed", "The backend refused the connection.", proxy_error="connection_refused")
-CONNECT_TIMEOUT = Failure(504, "connect-timeout", "The backend did not accept a connection in time.", proxy_error="connection_timeout")
+CONNECT_TIMEOUT = Failure(
+    504, "connect-timeout", "The backend did not accept a connection in time.", proxy_error="connection_timeout"
+)
 NAME_UNRESOLVED = Failure(502, "name-unresolved", "The backend's name has no address.", proxy_error="dns_error")
-UPSTREAM_RESET = Failure(502, "upstream-reset", "The backend closed the connection early.", proxy_error="connection_terminated")
-UPSTREAM_MALFORMED = Failure(502, "upstream-malformed", "The backend's answer is not well-formed HTTP.", proxy_error="http_protocol_error")
+UPSTREAM_RESET = Failure(
+    502, "upstream-reset", "The backend closed the connection early.", proxy_error="connection_terminated"
+)
+UPSTREAM_MALFORMED = Failure(
+    502, "upstream-malformed", "The backend's answer is not well-formed HTTP.", proxy_error="http_protocol_error"
+)
 UPSTREAM_HEAD_TOO_LARGE = Failure(
-    502, "upstream-head-too-large", "The head of the backend's answer is too large.",
+    502,
+    "upstream-head-too-large",
+    "The head of the backend's answer is too large.",
     proxy_error="http_response_header_section_size",
-)  # fmt: skip
-RESPONSE_TIMEOUT = Failure(504, "response-timeout", "The backend did not answer in time.", proxy_error="http_response_timeout")
+)
+RESPONSE_TIMEOUT = Failure(
+    504, "response-timeout", "The backend did not answer in time.", proxy_error="http_response_timeout"
+)
 ROUTE_TIMEOUT = Failure(504, "route-timeout", "The exchange took too long.", proxy_error="http_response_timeout")
-UPSTREAM_STALLED = Failure(504, "upstream-stalled", "The backend stopped in the middle of its answer.", proxy_error="connection_read_timeout")
+UPSTREAM_STALLED = Failure(
+    504, "upstream-stalled", "The backend stopped in the middle of its answer.", proxy_error="connection_read_timeout"
+)

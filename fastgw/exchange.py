@@ -15,6 +15,7 @@ from fastgw import errors
 from fastgw.errors import Failure
 from fastgw.gateway import REQUEST_ID, Gateway
 from fastgw.http1 import encode
+from fastgw.http1.fields import finder
 from fastgw.http1.message import LENGTH, NO_BODY, RequestHead, ResponseHead
 from fastgw.policy.forwarded import believe
 from fastgw.policy.router import METHOD_NOT_ALLOWED
@@ -34,13 +35,17 @@ ENDED = 2
 # RFC 9110 §9.2.2: these may be sent again when the connection died before an answer.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
 
+# RFC 9110 §7.6.2: these say how many may forward them.
+_COUNTS_FORWARDS = frozenset((b"OPTIONS", b"TRACE"))
+
 _ID = b"\r\nX-Request-Id: "
 _VIA_1_0 = b"\r\nVia: 1.0 " + encode.PSEUDONYM.encode() + _ID
 _VIA_1_1 = b"\r\nVia: 1.1 " + encode.PSEUDONYM.encode() + _ID
 _FORWARDED_HOST = b'"\r\nX-Forwarded-Host: '
 
 # Stands for the request of an exchange whose head could not be read.
-_UNREADABLE = RequestHead(b"\r\n\r\n", b"", 1)
+_UNREADABLE = RequestHead(b"", b"", 1)
+_UNREADABLE.path = b""
 _UNREADABLE.keep_alive = False
 
 
@@ -56,8 +61,8 @@ class Exchange:
         "connection",
         "deadline",
         "downstream",
-        "endpoint",
         "ended",
+        "endpoint",
         "fields",
         "gateway",
         "host",
@@ -74,8 +79,8 @@ class Exchange:
         "status",
         "target",
         "tried",
-        "upstream_started",
         "upstream_s",
+        "upstream_started",
     )
 
     def __init__(self, gateway: Gateway, downstream: Downstream, started: float) -> None:
@@ -116,16 +121,17 @@ class Exchange:
     def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
         """Starts with a parsed head, the first of the body, and whether that is all of it."""
         self.request = request
-        self.pending = body
-        self.bytes_in = len(body)
-        self.request_complete = complete
+        if body or not complete:
+            self.pending = body
+            self.bytes_in = len(body)
+            self.request_complete = complete
         self.walk()
 
     def walk(self) -> int:
         """The steps, in order, up to the first that does not CONTINUE."""
-        if self.downstream.trusted:
-            self._believe()
-        step = self._match_route()
+        step = self._identify() if self.downstream.trusted or self.request.scheme else CONTINUE
+        if step == CONTINUE:
+            step = self._match_route()
         if step == CONTINUE:
             step = self._answer_locally()
         if step == CONTINUE:
@@ -138,9 +144,15 @@ class Exchange:
         """Answers a request whose head could not be read, or not be accepted."""
         self.fail(failure)
 
-    def _believe(self) -> None:
-        """A trusted proxy says whose request it is, and what its id is."""
+    def _identify(self) -> int:
+        """Whose request it is: a trusted proxy says so, and what its id is; others are who they connect as."""
         request, downstream = self.request, self.downstream
+        if not downstream.trusted:
+            if request.scheme != downstream.scheme:
+                # RFC 9110 §7.4: a request for https that came in plain text is for somebody else.
+                self.fail(errors.MISDIRECTED)
+                return REPLY
+            return CONTINUE
         if REQUEST_ID.fullmatch(request.request_id):
             self.request_id = request.request_id
         if request.forwarded is not None:
@@ -148,6 +160,7 @@ class Exchange:
             forwarding = believe(request.forwarded, downstream.client, downstream.scheme, request.host, networks)
             self.client = forwarding.client
             self.fields = forwarding.lines
+        return CONTINUE
 
     def _match_route(self) -> int:
         request = self.request
@@ -171,7 +184,11 @@ class Exchange:
         return REPLY
 
     def _answer_locally(self) -> int:
-        route = self.route
+        """Replies of the route's own, and requests that say they go no further (RFC 9110 §7.6.2)."""
+        route, request = self.route, self.request
+        if request.method in _COUNTS_FORWARDS and request.header(b"max-forwards") == b"0":
+            self._reply(encode.status_line(200), 200, b"", b"")
+            return REPLY
         if route is None or route.reply is None:
             return CONTINUE
         reply: LocalReply = route.reply
@@ -185,21 +202,31 @@ class Exchange:
     def _transform_request(self) -> int:
         """Makes what the upstream gets: target, Host and fields."""
         request, route = self.request, self.route
-        self.host = host = request.host
+        self.host = host = request.host or self._default_host()
         rewrite = None if route is None else route.rewrite
         if rewrite is None:
             self.target = request.path + request.query if request.query else request.path
         else:
             self._rewrite(rewrite)
-        if self.fields:
-            forwarded = self.fields
-        else:
-            forwarded = b"".join((self.downstream.forwarded, b'"', host, _FORWARDED_HOST, host))
+        forwarded = self.fields or b"".join((self.downstream.forwarded, b'"', host, _FORWARDED_HOST, host))
+        if request.method in _COUNTS_FORWARDS:
+            self._count_forward()
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
         self.fields = b"".join((request.fields, forwarded, via, self.request_id))
         if route is not None and route.request_edits is not None:
             self.fields = edited(self.fields, route.request_edits)
         return CONTINUE
+
+    def _default_host(self) -> bytes:
+        return self.pool.host if self.pool is not None else b""
+
+    def _count_forward(self) -> None:
+        """Max-Forwards, counted down (RFC 9110 §7.6.2)."""
+        request = self.request
+        left = request.header(b"max-forwards")
+        if left is not None and left.isdigit():
+            line = b"\r\nMax-Forwards: %d" % (int(left[:9]) - 1)
+            request.fields = finder(b"max-forwards").sub(line, request.fields)
 
     def _rewrite(self, rewrite: Rewrite) -> None:
         request = self.request
@@ -223,20 +250,17 @@ class Exchange:
             if not self.request_complete and self.answer == AWAITED:
                 self.downstream.pause_reading()
             return SUSPEND
-        self._send(connection)
+        self.connected(connection)
         return CONTINUE
-
-    def _send(self, connection: Upstream) -> None:
-        self.connection = connection
-        self.endpoint = connection.endpoint_name
-        self.upstream_started = self.gateway.now()
-        connection.send_request(self, self.pending, self.request_complete)
 
     # From the pool.
 
     def connected(self, connection: Upstream) -> None:
-        """The connection that was waited for is there."""
-        self._send(connection)
+        """There is a connection, at once or at last."""
+        self.connection = connection
+        self.endpoint = connection.endpoint_name
+        self.upstream_started = self.gateway.now()
+        connection.send_request(self, self.pending, self.request_complete)
         if not self.request_complete:
             self.downstream.resume_reading()
 
@@ -298,6 +322,9 @@ class Exchange:
         self.answer = BEGUN
         self.bytes_out = len(first)
         fields = self._transform_response(response)
+        if response.status == 426 and response.upgrade:
+            # RFC 9110 §15.5.22: it must say what to upgrade to.
+            fields += b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
         self.downstream.send_head(response.line, fields, response.body, response.content_length, first, complete)
         if complete:
             self._finish()
@@ -380,7 +407,7 @@ class Exchange:
             fields = edited(fields, route.response_edits)
         kind = LENGTH
         length = len(body)
-        if status == 204 or status == 304 or self.request.method == b"HEAD":
+        if status in (204, 304) or self.request.method == b"HEAD":
             kind = NO_BODY
             body = b""
             length = -1 if status in (204, 304) else length

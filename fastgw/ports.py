@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Downstream(Protocol):
     """The client's side of one exchange at a time."""
 
-    client: str  # the address at the other end of the connection
+    client: bytes  # the address at the other end of the connection
     scheme: bytes
     listener_name: str
     trusted: bool  # whether what it says of those before it is believed
@@ -86,6 +86,7 @@ class Pool(Protocol):
     """An upstream's connections."""
 
     name: str
+    host: bytes  # the Host of a request that came without one
     all_endpoints: int  # a bit for each endpoint
 
     def acquire(self, exchange: Exchange, fresh: bool) -> Upstream | None:

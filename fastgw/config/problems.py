@@ -21,7 +21,7 @@ _SHOWN_LENGTH_MAX = 80
 _NAMES_LISTED_MAX = 8
 
 
-class Wrong(ValueError):  # noqa: N818 (it is raised in a hundred places, and reads as what it says)
+class Wrong(ValueError):
     """A value that can't be used: what is wrong with it, and what to write instead.
 
     `suggestion` may be made from the value; `general` is the one for values that must not be shown.

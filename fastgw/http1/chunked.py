@@ -51,6 +51,11 @@ class ChunkedDecoder:
     def broken(self) -> bool:
         return self._state == _BROKEN
 
+    @property
+    def to_come(self) -> int:
+        """How much of the chunk it is in has not come yet."""
+        return self._remaining
+
     def feed(self, data: bytes) -> list[bytes]:
         """The pieces of body in `data`, in order; none of them is empty."""
         out: list[bytes] = []
@@ -85,7 +90,8 @@ class ChunkedDecoder:
         if self._state == _DATA_END:
             valid = partial == b"\r"
         elif self._state == _SIZE:
-            valid = len(partial) <= _SIZE_LINE_MAX and b"\n" not in partial and partial[:1] not in b" \t;\r"
+            # A CR may be the first of the line's end.
+            valid = len(partial) <= _SIZE_LINE_MAX + 1 and b"\n" not in partial and partial[:1] not in b" \t;\r"
             valid = valid or partial == b""
         else:
             valid = len(partial) + self._trailers_size <= _TRAILERS_MAX and b"\n" not in partial

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 # What a field is to the parser.
+UNUSUAL = -1  # spelled in a way that has to be looked at
 DROP = 0
 HOST = 1
 CONNECTION = 2
@@ -28,6 +29,7 @@ FORWARDED_FOR = 8
 FORWARDED_PROTO = 9
 FORWARDED_HOST = 10
 FORWARDED_OTHER = 11
+PROXY_CONNECTION = 12
 
 _REQUEST_KINDS = {
     b"host": HOST,
@@ -48,7 +50,7 @@ _REQUEST_KINDS = {
     b"x-real-ip": FORWARDED_OTHER,
     b"forwarded": FORWARDED_OTHER,
     b"keep-alive": DROP,
-    b"proxy-connection": DROP,
+    b"proxy-connection": PROXY_CONNECTION,
     b"proxy-authorization": DROP,
     b"te": DROP,
 }
@@ -87,7 +89,8 @@ def _one_of(names: Iterable[bytes]) -> bytes:
     groups = []
     for letter, rests in sorted(by_letter.items()):
         groups.append(b"[%b%b](?i:%b)" % (letter.upper(), letter, b"|".join(rests)))
-    return b"|".join(groups)
+    letters = b"".join(by_letter)
+    return b"(?=[%b%b])(?:%b)" % (letters, letters.upper(), b"|".join(groups))
 
 
 def special(names: Iterable[bytes]) -> re.Pattern[bytes]:
@@ -109,6 +112,14 @@ def request_kind(name: bytes) -> int:
 
 def response_kind(name: bytes) -> int:
     return _RESPONSE_KINDS.get(name.lower(), DROP)
+
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def is_token(text: bytes) -> bool:
+    """Whether it could be a method or a field's name, or the start of one (RFC 9110 §5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -20,9 +20,9 @@ UNTIL_CLOSE = 3
 class RequestHead:
     """A request's head. `raw` is what came, for the few who look a field up; `minor` is 0 or 1 for HTTP/1.x.
 
-    `path` is normalized, `query` is empty or begins with "?". `upgrade` is the protocol asked for, or empty.
-    `hop_names` are the fields that Connection names; `forwarded` is what the client said of those before it, as
-    (kind, header line).
+    `scheme` is set when the target names one; `path` is normalized, `query` is empty or begins with "?"; `upgrade` is
+    the protocol asked for, or empty. `hop_names` are the fields that Connection names; `forwarded` is what the client
+    said of those before it, as (kind, header line).
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class RequestHead:
         "query",
         "raw",
         "request_id",
+        "scheme",
         "upgrade",
     )
 
@@ -59,6 +60,7 @@ class RequestHead:
         self.expects_continue = False
         self.upgrade = b""
         self.request_id = b""
+        self.scheme = b""
         self.hop_names: list[bytes] | None = None
         self.forwarded: list[tuple[int, bytes]] | None = None
 

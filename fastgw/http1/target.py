@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv6Address
 
+_BACKSLASH, _HASH, _PERCENT_SIGN, _DOT = b"\\#%."
 _PERCENT = re.compile(rb"%(..)?", re.DOTALL)
 _HEX = re.compile(rb"[0-9A-Fa-f]{2}")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -26,14 +28,16 @@ _HOST_LENGTH_MAX = 260
 
 def normalize_path(path: bytes) -> bytes | None:
     """The one form of an absolute path, or None when it is refused."""
-    if b"\\" in path or b"#" in path:
+    # Single bytes are looked for by their number: `in` takes a bytes operand for a number first, and `find` parses
+    # its arguments through a format; each costs more than the search.
+    if _BACKSLASH in path or _HASH in path:
         return None
-    if b"%" in path:
+    if _PERCENT_SIGN in path:
         decoded = _normalize_escapes(path)
         if decoded is None:
             return None
         path = decoded
-    if b"/." in path or b"//" in path:
+    if _DOT in path or path.partition(b"//")[1]:
         return _resolve_dots(path)
     return path
 
@@ -47,7 +51,7 @@ def _normalize_escapes(path: bytes) -> bytes | None:
             return None
         code = int(digits, 16)
         # NUL ends a string for some backends; a backslash is a slash for others.
-        if code == 0 or code == 0x5C:
+        if code in (0, _BACKSLASH):
             return None
         out += path[position : found.start()]
         if code in _UNRESERVED:
@@ -68,6 +72,9 @@ def _resolve_dots(path: bytes) -> bytes | None:
             if not segments:
                 return None
             segments.pop()
+        elif part.startswith((b".;", b"..;")):
+            # Tomcat and others take a segment's parameters off before they look for dots.
+            return None
         elif part not in (b"", b"."):
             segments.append(part)
             continue
@@ -85,9 +92,19 @@ def parse_host(value: bytes) -> bytes | None:
     if found is None or (found.group(2) and int(found.group(2)) > 65535):
         return None
     name = found.group(1).lower()
+    if name[0] == 0x5B and not _is_ipv6(name[1:-1]):
+        return None
     if name.endswith(b".") and len(name) > 1:
         name = name[:-1]
     return name
+
+
+def _is_ipv6(text: bytes) -> bool:
+    try:
+        IPv6Address(text.decode())
+    except ValueError:
+        return False
+    return True
 
 
 def split_absolute(target: bytes) -> tuple[bytes, bytes] | None:

@@ -22,24 +22,35 @@ class Watched(Protocol):
 
 
 class Sweep:
-    """Looks at all that is watched, TICK_S apart, and then calls `each_tick` with the time."""
+    """Looks at all that is watched, TICK_S apart, and then calls `each_tick` with the time.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
+    `failed` is told of an exception, from inside its handler.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float], failed: Callable[[], None]) -> None:
         self.watched: set[Watched] = set()
         self.each_tick: list[Callable[[float], None]] = []
         self._loop = loop
         self._now = now
+        self._failed = failed
 
     def start(self) -> None:
         self._loop.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
-        self.look(self._now())
         self._loop.call_later(TICK_S, self._tick)
+        self.look(self._now())
 
     def look(self, now: float) -> None:
         for one in tuple(self.watched):
             if one.deadline < now or one.write_deadline < now:
-                one.overdue(now)
+                self._guarded(one.overdue, now)
         for call in self.each_tick:
+            self._guarded(call, now)
+
+    def _guarded(self, call: Callable[[float], None], now: float) -> None:
+        # One connection's bug must not end the time-outs of all.
+        try:
             call(now)
+        except Exception:
+            self._failed()

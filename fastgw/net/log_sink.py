@@ -47,7 +47,14 @@ class NoLog:
 class LogSink:
     """Collects ended exchanges; `tick` and full batches hand their lines to the writer."""
 
-    def __init__(self, settings: AccessLog, wall_offset: Callable[[], float], report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: AccessLog,
+        wall_offset: Callable[[], float],
+        report: Callable[[str], None],
+        failed: Callable[[], None],
+    ) -> None:
+        self._failed = failed
         self._encoder = LineEncoder(settings.format, settings.fields)
         self._writer = Writer(settings.path, report)
         self._wall_offset = wall_offset
@@ -80,7 +87,12 @@ class LogSink:
 
     def _encode(self) -> None:
         batch, self._batch = self._batch, []
-        self._encoded.append(self._encoder.encode(batch, self._wall_offset()))
+        try:
+            self._encoded.append(self._encoder.encode(batch, self._wall_offset()))
+        except Exception:
+            # A bug in a line must not become one in the exchange that ended last.
+            self._writer.lose(len(batch))
+            self._failed()
         if len(self._encoded) >= _BATCH:
             lines, self._encoded = b"".join(self._encoded), []
             self._writer.put(lines)
@@ -119,6 +131,11 @@ class Writer:
                 self._waiting.append(lines)
                 self._waiting_bytes += len(lines)
             self._wake.notify()
+
+    def lose(self, lines: int) -> None:
+        """Counts lines that could not be made."""
+        with self._wake:
+            self.lost += lines
 
     def reopen(self) -> None:
         with self._wake:

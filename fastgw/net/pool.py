@@ -42,10 +42,13 @@ class UpstreamPool:
     ) -> None:
         self.upstream = upstream
         self.name = upstream.name
+        self.host = upstream.endpoints[0].name.encode() if not upstream.endpoints[0].address.path else b"localhost"
         self.gateway = gateway
         weights = tuple(endpoint.weight for endpoint in upstream.endpoints)
         least = upstream.balance == "least-requests"
         self._balancer: LeastRequests | RoundRobin = LeastRequests(weights) if least else RoundRobin(weights)
+        # What is left of its time when an idle connection is no longer taken for open.
+        self._looked_at_s = upstream.idle_timeout - _TRUSTED_IDLE_S
         self.active = [0] * len(weights)
         self.all_endpoints = (1 << len(weights)) - 1
         self._idle: list[list[UpstreamConnection]] = [[] for _ in weights]
@@ -77,7 +80,7 @@ class UpstreamPool:
         else:
             while idle:
                 connection = idle.pop()
-                if connection.trusted_until > self.gateway.coarse_now or _is_open(connection):
+                if connection.deadline > self.gateway.coarse_now + self._looked_at_s or _is_open(connection):
                     return connection
                 connection.close_idle()
         task = self.loop.create_task(self._open(index, exchange))
@@ -100,9 +103,7 @@ class UpstreamPool:
         index = connection.endpoint_index
         self.active[index] -= 1
         self._idle[index].append(connection)
-        now = self.gateway.coarse_now
-        connection.deadline = now + self.upstream.idle_timeout
-        connection.trusted_until = now + _TRUSTED_IDLE_S
+        connection.deadline = self.gateway.coarse_now + self.upstream.idle_timeout
         if self._queue:
             self.loop.call_soon(self._serve_queue)
 
@@ -135,7 +136,7 @@ class UpstreamPool:
                 await self._connect(connection, index)
         except TimeoutError:
             failure = errors.CONNECT_TIMEOUT
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             failure = errors.NAME_UNRESOLVED if _is_resolution(error) else errors.CONNECT_FAILED
         if failure is None and connection.transport.is_closing():
             failure = errors.CONNECT_FAILED
@@ -145,9 +146,7 @@ class UpstreamPool:
             self.gateway.failed()
             exchange.crashed()
 
-    def _settle(
-        self, index: int, exchange: Exchange, connection: UpstreamConnection, failure: Failure | None
-    ) -> None:
+    def _settle(self, index: int, exchange: Exchange, connection: UpstreamConnection, failure: Failure | None) -> None:
         if failure is not None:
             self.active[index] -= 1
             if self._queue:
@@ -218,5 +217,6 @@ def _is_open(connection: UpstreamConnection) -> bool:
     return not poller.poll(0)
 
 
-def _is_resolution(error: OSError) -> bool:
-    return isinstance(error, socket.gaierror)
+def _is_resolution(error: Exception) -> bool:
+    # A name that can't be encoded has no address either.
+    return isinstance(error, (socket.gaierror, UnicodeError))

@@ -10,8 +10,9 @@ from fastgw.errors import Failure
 from fastgw.exchange import Exchange
 from fastgw.http1 import encode
 from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
+from fastgw.http1.fields import tokens
 from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, ResponseHead
-from fastgw.http1.parse import parse_response
+from fastgw.http1.parse import REMEMBERED_MAX, STRAY_LINE_END, parse_response, parse_response_again
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
@@ -41,7 +42,6 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_decoder",
-        "_half_closed",
         "_informational",
         "_keep_alive",
         "_pool",
@@ -51,13 +51,13 @@ class UpstreamConnection(asyncio.Protocol):
         "endpoint_index",
         "endpoint_name",
         "exchange",
+        "half_closed",
         "paused",
         "peer",
         "reading",
         "remaining",
         "requests",
         "transport",
-        "trusted_until",
         "write_deadline",
     )
 
@@ -79,11 +79,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.paused = False
         self.deadline = FOREVER
         self.write_deadline = FOREVER
-        # Until then an idle connection is used again without a look at it.
-        self.trusted_until = 0.0
         self._unsent = 0
         self._splice: Splice | None = None
-        self._half_closed = False
+        self.half_closed = False
 
     # From the transport.
 
@@ -189,52 +187,56 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4 or end > _HEAD_MAX:
+        head, mark, rest = data.partition(b"\r\n\r\n")
+        if not mark or len(head) > _HEAD_MAX:
             if len(data) > _HEAD_MAX:
                 self._fail(errors.UPSTREAM_HEAD_TOO_LARGE)
+            elif STRAY_LINE_END.search(data) is not None:
+                self._fail(errors.UPSTREAM_MALFORMED)
             else:
                 self._buffer = data
             return
-        response = parse_response(data[:end], exchange.request.method == b"HEAD")
+        to_head = exchange.request.method == b"HEAD"
+        parse = parse_response_again if len(head) <= REMEMBERED_MAX else parse_response
+        response = parse(head, to_head)
         if isinstance(response, Failure):
             self._fail(response)
             return
         if response.status < 200:
-            self._read_informational(exchange, response, data[end:])
+            self._read_informational(exchange, response, rest)
             return
         self._keep_alive = response.keep_alive
         body = response.body
         if body == LENGTH:
-            remaining = response.content_length - (len(data) - end)
+            remaining = response.content_length - len(rest)
             if remaining > 0:
                 self._begin_body(remaining)
-                exchange.response_head(response, data[end:], False)
+                exchange.response_head(response, rest, False)
                 if remaining >= SPLICE_MIN and self.exchange is exchange:
                     self._prepare_splice(exchange)
                 return
-            first = data[end:] if remaining == 0 else self._without_excess(data[:remaining], end)
+            if remaining < 0:
+                # Bytes after the answer are nobody's; the connection can't be used again.
+                self._keep_alive = False
+                rest = rest[:remaining]
             self._complete(exchange)
-            exchange.response_head(response, first, True)
+            exchange.response_head(response, rest, True)
         elif body == NO_BODY:
-            self._without_excess(data, end) if len(data) > end else None
+            if rest:
+                self._keep_alive = False
             self._complete(exchange)
             exchange.response_head(response, b"", True)
         elif body == CHUNKED:
-            self._begin_chunks(exchange, response, data[end:])
+            self._begin_chunks(exchange, response, rest)
         else:
             self._begin_body(-1)
-            exchange.response_head(response, data[end:], False)
-
-    def _without_excess(self, data: bytes, end: int) -> bytes:
-        """Bytes after the answer are nobody's; the connection can't be used again."""
-        self._keep_alive = False
-        return data[end:]
+            exchange.response_head(response, rest, False)
 
     def _read_informational(self, exchange: Exchange, response: ResponseHead, rest: bytes) -> None:
         if response.status == 101:
             # RFC 9110 §15.2.2: only what was asked for.
-            if not exchange.request.upgrade or not response.upgrade:
+            switched = tokens(response.upgrade)
+            if not switched or not set(switched) <= set(tokens(exchange.request.upgrade)):
                 self._fail(errors.UPSTREAM_MALFORMED)
                 return
             exchange.switched_protocols(response, rest)
@@ -464,11 +466,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def end_tunnel_half(self) -> bool:
         """The client has nothing more to say; False when the upstream hasn't either, and the tunnel is over."""
-        if self._half_closed:
-            return False
-        self._half_closed = True
+        self.half_closed = True
         self.transport.write_eof()
-        return True
+        return self.peer is not None and not self.peer.half_closed
 
     def end_tunnel(self) -> None:
         """The client is gone."""

@@ -1,8 +1,8 @@
 """Access-log lines, encoded in batches: JSON, or the combined format of Apache and nginx.
 
 Whatever a client sent is escaped, so that it can't forge a line or a field. The list of fields is compiled into one
-format string of Python when the configuration is loaded, as nginx compiles its log_format: a line then costs about
-2 µs, where a dictionary and a JSON library cost 5.
+format and the tuple that fills it when the configuration is loaded, as nginx compiles its log_format: a line costs
+about 1.5 µs, where a dictionary and a JSON library cost 5.
 """
 
 from __future__ import annotations
@@ -11,104 +11,107 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
     from fastgw.http1.message import RequestHead
 
-# Each field as an expression of Python that yields its JSON: `e` is the exchange, `r` its request, `at` the time as
-# text; `q` quotes and escapes text, `n` bytes, None when there are none. `consumer` and `cache` are null as long as
-# nothing authenticates or caches.
+# Each field's format, and the expressions of Python that fill it. `e` is the exchange, `r` its request, `at` the time,
+# `path` the target, escaped; `t` and `u` are the microseconds of the whole exchange and until the upstream's head.
+# `name` gives the JSON of a text of ours (null for ""), `text` that of a client's bytes. What is put between quotes
+# as it is has been checked to need no escaping: addresses, hosts, methods, ids.
+# `consumer` and `cache` are null as long as nothing authenticates or caches.
 _JSON = {
-    "time": "at",
-    "client": "q(e.client)",
-    "method": "n(r.method)",
-    "host": "n(r.host_name)",
-    "path": "n(r.path + r.query) if r.method else 'null'",
-    "status": "e.status",
-    "bytes": "e.bytes_out",
-    "duration_ms": "'%.3f' % ((e.ended - e.started) * 1000)",
-    "upstream_ms": "'%.3f' % (e.upstream_s * 1000) if e.upstream_s else 'null'",
-    "route": "q(e.route.name) if e.route is not None else 'null'",
-    "endpoint": "q(e.endpoint) if e.endpoint else 'null'",
-    "consumer": "'null'",
-    "cache": "'null'",
-    "reason": "q(e.reason) if e.reason else 'null'",
-    "request_id": "n(e.request_id)",
-    "listener": "q(e.downstream.listener_name)",
-    "bytes_in": "e.bytes_in",
-    "upstream": "q(e.pool.name) if e.pool is not None else 'null'",
-    "protocol": "'\"HTTP/1.%d\"' % r.minor if r.method else 'null'",
-    "user_agent": "n(r.header(b'user-agent'))",
-    "referer": "n(r.header(b'referer'))",
+    "time": ('"%b"', "at"),
+    "client": ('"%b"', "e.client"),
+    "method": ('"%b"', "r.method"),
+    "host": ('"%b"', "r.host_name"),
+    "path": ('"%b"', "path"),
+    "status": ("%d", "e.status"),
+    "bytes": ("%d", "e.bytes_out"),
+    "duration_ms": ("%d.%03d", "t // 1000, t % 1000"),
+    "upstream_ms": ("%d.%03d", "u // 1000, u % 1000"),
+    "route": ("%b", "name[e.route.name if e.route is not None else '']"),
+    "endpoint": ("%b", "name[e.endpoint]"),
+    "consumer": ("null", ""),
+    "cache": ("null", ""),
+    "reason": ("%b", "name[e.reason]"),
+    "request_id": ('"%b"', "e.request_id"),
+    "listener": ("%b", "name[e.downstream.listener_name]"),
+    "bytes_in": ("%d", "e.bytes_in"),
+    "upstream": ("%b", "name[e.pool.name if e.pool is not None else '']"),
+    "protocol": ('"HTTP/1.%d"', "r.minor"),
+    "user_agent": ("%b", "text(r.header(b'user-agent'))"),
+    "referer": ("%b", "text(r.header(b'referer'))"),
 }
 FIELDS = tuple(_JSON)
 
 # What would end a field or a line, or is no text, in the combined format; nginx escapes it the same way.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
+_QUOTE, _BACKSLASH = b'"\\'
+
+_Values = Callable[["Exchange", "RequestHead", bytes, bytes, int, int], tuple[Any, ...]]
 
 
-def _quote_bytes(value: bytes | None) -> str:
-    return encode_basestring_ascii(value.decode("latin-1")) if value else "null"
+class _Names(dict[str, bytes]):
+    """The JSON of names and reasons: of the configuration's and the program's own, so there are few."""
+
+    def __missing__(self, name: str) -> bytes:
+        self[name] = encode_basestring_ascii(name).encode() if name else b"null"
+        return self[name]
 
 
-def _compile(fields: Sequence[str]) -> Callable[[Exchange, RequestHead, str], str]:
+def _text(value: bytes | None) -> bytes:
+    return encode_basestring_ascii(value.decode("latin-1")).encode() if value is not None else b"null"
+
+
+def _compile(fields: Sequence[str]) -> tuple[bytes, _Values]:
+    line = "{" + ",".join(f'"{name}":{_JSON[name][0]}' for name in fields) + "}\n"
     # The source is made of the constants above alone.
-    members = ",".join(f'"{name}":{{{_JSON[name]}}}' for name in fields)
-    source = f"lambda e, r, at: f'''{{{{{members}}}}}\\n'''"
-    names = {"q": encode_basestring_ascii, "n": _quote_bytes}
-    compiled: Callable[[Exchange, RequestHead, str], str] = eval(source, names)  # noqa: S307
-    return compiled
+    values = "".join(f"{_JSON[name][1]}," for name in fields if _JSON[name][1])
+    compiled: _Values = eval(f"lambda e, r, at, path, t, u: ({values})", {"name": _Names(), "text": _text})
+    return line.encode(), compiled
 
 
 class LineEncoder:
     """Turns ended exchanges into lines. `log_format` is "json" or "combined"; `fields` are for the former."""
 
     def __init__(self, log_format: str, fields: Sequence[str]) -> None:
-        self._combined = log_format == "combined"
-        self._json_line = _compile(fields)
+        self._line, self._values = _compile(fields)
+        self._encode_one = self._combined if log_format == "combined" else self._json
         self._second = -1
-        self._second_text = ""
+        self._second_text = b""
 
     def encode(self, exchanges: Sequence[Exchange], wall: float) -> bytes:
         """All the lines, each ended by a newline. `wall`: what the wall clock shows when the exchanges' shows 0."""
-        lines = []
-        for exchange in exchanges:
-            at = exchange.started + wall
-            if self._combined:
-                lines.append(_combined_line(exchange, at))
-            else:
-                lines.append(self._json_line(exchange, exchange.request, self._time(at)))
-        return "".join(lines).encode()
+        encode_one = self._encode_one
+        return b"".join([encode_one(exchange, exchange.started + wall) for exchange in exchanges])
 
-    def _time(self, at: float) -> str:
-        """RFC 3339, UTC, to the millisecond, in quotes."""
+    def _json(self, exchange: Exchange, at: float) -> bytes:
+        request = exchange.request
+        path = request.path + request.query
+        if _QUOTE in path or _BACKSLASH in path or not path.isascii():
+            path = _text(path)[1:-1]
         second = int(at)
         if second != self._second:
             self._second = second
-            self._second_text = time.strftime('"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
-        return '%s%03dZ"' % (self._second_text, (at - second) * 1000)  # noqa: UP031
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        stamp = b"%b.%03dZ" % (self._second_text, int((at - second) * 1000))
+        duration_us = int((exchange.ended - exchange.started) * 1e6)
+        upstream_us = int(exchange.upstream_s * 1e6)
+        return self._line % self._values(exchange, request, stamp, path, duration_us, upstream_us)
+
+    def _combined(self, exchange: Exchange, at: float) -> bytes:
+        request = exchange.request
+        stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(int(at)))
+        asked = b"%b %b%b HTTP/1.%d" % (request.method, request.path, request.query, request.minor)
+        referer = request.header(b"referer") or b"-"
+        agent = request.header(b"user-agent") or b"-"
+        texts = [_safe(text) for text in (asked if request.method else b"-", referer, agent)]
+        client, status, sent = exchange.client.decode(), exchange.status, exchange.bytes_out
+        return f'{client} - - [{stamp}] "{texts[0]}" {status} {sent} "{texts[1]}" "{texts[2]}"\n'.encode()
 
 
-def _combined_line(exchange: Exchange, at: float) -> str:
-    request = exchange.request
-    stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(int(at)))
-    target = request.path + request.query
-    asked = b"%b %b HTTP/1.%d" % (request.method, target, request.minor) if request.method else b"-"
-    referer = request.header(b"referer") or b"-"
-    agent = request.header(b"user-agent") or b"-"
-    texts = [_UNSAFE.sub(_escape, text.decode("latin-1")) for text in (asked, referer, agent)]
-    return '%s - - [%s] "%s" %d %d "%s" "%s"\n' % (
-        exchange.client,
-        stamp,
-        texts[0],
-        exchange.status,
-        exchange.bytes_out,
-        texts[1],
-        texts[2],
-    )
-
-
-def _escape(found: re.Match[str]) -> str:
-    return f"\\x{ord(found.group()):02X}"
+def _safe(text: bytes) -> str:
+    return _UNSAFE.sub(lambda found: f"\\x{ord(found.group()):02X}", text.decode("latin-1"))

@@ -7,6 +7,7 @@ anew from the connection.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -14,29 +15,32 @@ from fastgw.http1.fields import FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
+# An address with or without its port, or the identifiers of RFC 7239 §6: nothing that could break out of a header or
+# of a log line.
+_NODE = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,64}")
 # What a list of proxies may hold before it is cut; each costs a look-up.
 _PROXIES_MAX = 32
 
 
-def is_trusted(address: str, networks: Networks) -> bool:
+def is_trusted(address: bytes, networks: Networks) -> bool:
     """Whether `address` is in one of `networks`; what is no address is not."""
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(address.decode("latin-1"))
     except ValueError:
         return False
     mapped = getattr(parsed, "ipv4_mapped", None)
     return any((mapped or parsed) in network for network in networks)
 
 
-def node(address: str) -> bytes:
+def node(address: bytes) -> bytes:
     """An address as Forwarded writes it: IPv6 in brackets and quotes (RFC 7239 §6)."""
-    return (f'"[{address}]"' if ":" in address else address).encode("ascii", "replace")
+    return b'"[%b]"' % address if b":" in address else address
 
 
-def lines_before_host(client: str, scheme: bytes) -> bytes:
+def lines_before_host(client: bytes, scheme: bytes) -> bytes:
     """The lines for a client that is not a trusted proxy, up to where the host goes."""
     return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nForwarded: for=%b;proto=%b;host=" % (
-        client.encode("ascii", "replace"),
+        client,
         scheme,
         node(client),
         scheme,
@@ -48,22 +52,20 @@ class Forwarding:
 
     __slots__ = ("client", "lines")
 
-    def __init__(self, client: str, lines: bytes) -> None:
+    def __init__(self, client: bytes, lines: bytes) -> None:
         self.client = client
         self.lines = lines
 
 
-def believe(
-    said: list[tuple[int, bytes]], peer: str, scheme: bytes, host: bytes, networks: Networks
-) -> Forwarding:
+def believe(said: list[tuple[int, bytes]], peer: bytes, scheme: bytes, host: bytes, networks: Networks) -> Forwarding:
     """Reads the header lines `said` by the trusted `peer` and adds this hop to them."""
-    chain: list[str] = []
+    chain: list[bytes] = []
     proto, forwarded_host, before = scheme, host, b""
     others = b""
     for kind, line in said:
         name, _, value = line.partition(b": ")
         if kind == FORWARDED_FOR:
-            chain += [part.strip() for part in value.decode("latin-1").split(",") if part.strip()]
+            chain += [part for part in (part.strip() for part in value.split(b",")) if _NODE.fullmatch(part)]
         elif kind == FORWARDED_PROTO:
             proto = value if value in (b"http", b"https") else proto
         elif kind == FORWARDED_HOST:
@@ -79,7 +81,7 @@ def believe(
             break
         client = address
     lines = b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b" % (
-        ", ".join([*chain, peer]).encode("latin-1"),
+        b", ".join([*chain, peer]),
         proto,
         forwarded_host,
     )

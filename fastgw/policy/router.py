@@ -72,9 +72,7 @@ class Router:
     def __reduce__(self) -> tuple[type[Router], tuple[tuple[Rule, ...]]]:
         return Router, (self._rules,)
 
-    def match(
-        self, host: bytes, path: bytes, method: bytes, request: RequestFacts
-    ) -> tuple[int, tuple[bytes, ...]]:
+    def match(self, host: bytes, path: bytes, method: bytes, request: RequestFacts) -> tuple[int, tuple[bytes, ...]]:
         """The index of the rule that wins, and the segments it captured, in order.
 
         If there is none: METHOD_NOT_ALLOWED and the sorted methods of the rules that fail on nothing else, or
@@ -106,6 +104,8 @@ class Router:
         return _search(roots, node, segments, method, request)
 
     def _roots_of_inexact(self, host: bytes) -> tuple[Node, ...]:
+        if not self._wildcard_hosts:
+            return self._any_host
         # A wildcard stands for one label at least, so the first byte is never part of the suffix.
         dot = host.find(b".", max(1, len(host) - self._longest_suffix))
         while dot > 0:

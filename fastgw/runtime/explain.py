@@ -20,7 +20,7 @@ from fastgw.ports import Pool
 from fastgw.snapshot import Snapshot
 
 # An address of the documentation (RFC 5737), for the client of a made-up request.
-_CLIENT = "192.0.2.1"
+_CLIENT = b"192.0.2.1"
 _REQUEST_ID = b"0" * 16
 # A listener has limits; a made-up request comes to none.
 _NO_LIMIT = 1 << 30
@@ -79,7 +79,7 @@ def _head(method: str, url: str, headers: list[tuple[str, str]]) -> bytes:
     if not any(name.lower() == "host" for name, _ in headers):
         lines.append(f"Host: {parts.netloc}")
     lines += [f"{name}: {value}" for name, value in headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
+    return "\r\n".join(lines).encode("utf-8")
 
 
 def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoClient) -> None:
@@ -170,6 +170,7 @@ class _NoPool:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.host = name.encode()
         self.all_endpoints = 0
 
     def acquire(self, exchange: Exchange, fresh: bool) -> None: ...

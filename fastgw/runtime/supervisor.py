@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import resource
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -22,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from fastgw.runtime import channel
 from fastgw.runtime.report import report
-from fastgw.runtime.worker import BACKLOG
+from fastgw.runtime.sockets import CannotListen, bind_all, unlink_unix_sockets
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
-    from fastgw.snapshot import Listener, Snapshot
+    from fastgw.snapshot import Snapshot
 
 # A worker that lives for less has failed at once; the next waits longer, up to the maximum.
 _SHORT_LIFE_S = 5.0
@@ -34,10 +31,6 @@ _BACK_OFF_S = 0.1
 _BACK_OFF_MAX_S = 5.0
 # Past the drain time-out, how long a worker has for its last words.
 _KILL_AFTER_S = 5.0
-
-
-class CannotListen(Exception):
-    """A listening socket can't be had; the message is for the user."""
 
 
 def run(config_path: Path, loaded: LoadedConfig) -> int:
@@ -53,7 +46,7 @@ def run(config_path: Path, loaded: LoadedConfig) -> int:
     try:
         return asyncio.run(supervisor.run(config_path))
     finally:
-        _unlink_unix_sockets(snapshot)
+        unlink_unix_sockets(snapshot)
 
 
 def _raise_file_limit() -> None:
@@ -61,84 +54,6 @@ def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def bind_all(snapshot: Snapshot, worker_number: int) -> list[socket.socket]:
-    """The listening sockets of one worker. Raises CannotListen."""
-    return [_bind(listener, worker_number, snapshot.workers) for listener in snapshot.listeners]
-
-
-def _bind(listener: Listener, worker_number: int, workers: int) -> socket.socket:
-    address = listener.address
-    try:
-        if address.path:
-            return _bind_unix(address.path, worker_number)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        if worker_number == 0 and workers > 1:
-            # Sockets that share a port would share it with another gateway too: this tells.
-            _listening(family, address.host, address.port, shared=False).close()
-        return _listening(family, address.host, address.port, shared=workers > 1)
-    except OSError as error:
-        what = f"listener '{listener.name}': can't listen on {address}: {os.strerror(error.errno or 0).lower()}"
-        if error.errno == errno.EADDRINUSE:
-            what += "; stop the program that has it, or choose another address"
-        elif error.errno == errno.EACCES:
-            what += "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-        raise CannotListen(what) from None
-
-
-def _listening(family: socket.AddressFamily, host: str, port: int, shared: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-_unix_sockets: dict[str, socket.socket] = {}
-
-
-def _bind_unix(path: str, worker_number: int) -> socket.socket:
-    """A Unix socket is one for all workers: the kernel gives each connection to one of them."""
-    if worker_number:
-        return _unix_sockets[path].dup()
-    _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    _unix_sockets[path] = sock
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Removes a socket that a program left behind; one that somebody listens on stays."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-
-
-def _unlink_unix_sockets(snapshot: Snapshot) -> None:
-    for listener in snapshot.listeners:
-        if listener.address.path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(listener.address.path)
 
 
 class Supervisor:
@@ -157,6 +72,8 @@ class Supervisor:
         for stop in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(stop, self._stop)
         loop.add_signal_handler(signal.SIGUSR1, self._tell_workers, signal.SIGUSR1)
+        # Left alone it would end the gateway without a drain when a terminal closes.
+        loop.add_signal_handler(signal.SIGHUP, report, "SIGHUP: the configuration is read at the start only; restart")
         async with asyncio.TaskGroup() as group:
             for number in range(self._snapshot.workers):
                 group.create_task(self._keep_worker(number, config_path))
@@ -191,7 +108,8 @@ class Supervisor:
     async def _run_worker(self, number: int, config_path: Path) -> int:
         ours, theirs = socket.socketpair()
         numbers = [sock.fileno() for sock in self._sockets[number]]
-        process = subprocess.Popen(
+        # Starting one takes a millisecond, and the supervisor carries no traffic.
+        process = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-m", "fastgw.runtime.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno(), *numbers],
             stdin=subprocess.DEVNULL,

@@ -26,12 +26,11 @@ from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver
 from fastgw.runtime import channel
 from fastgw.runtime.report import report, report_exception
+from fastgw.runtime.sockets import BACKLOG
 from fastgw.snapshot import Snapshot
 
 # How often a draining worker looks whether it is done.
 _DRAIN_LOOK_S = 0.02
-# Connections that the kernel may hold until they are accepted.
-BACKLOG = 4096
 
 
 class Worker:
@@ -43,9 +42,11 @@ class Worker:
         self._loop = loop
         self._stop = asyncio.Event()
         self._date_until = 0.0
-        self._sweep = Sweep(loop, time.monotonic)
+        self._sweep = Sweep(loop, time.monotonic, report_exception)
         settings = snapshot.access_log
-        self.log: LogSink | NoLog = NoLog() if settings.path == "off" else LogSink(settings, _wall_offset, report)
+        self.log: LogSink | NoLog = (
+            NoLog() if settings.path == "off" else LogSink(settings, _wall_offset, report, report_exception)
+        )
         self.gateway = Gateway(
             snapshot=snapshot,
             pools={},

@@ -1,0 +1,157 @@
+"""The gateway as its users run it: `python -m fastgw run`, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parents[2]
+# Stands for the listener's address in a configuration.
+LISTEN = "@LISTEN@"
+
+_START_S = 20.0
+_STOP_S = 20.0
+# Between finding a free port and binding it, somebody else may take it.
+_ATTEMPTS = 5
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class GatewayProcess:
+    """A running gateway; leaving the context stops it and sees to it that it ended well.
+
+    `config` is the TOML text, with LISTEN where the listener's address goes. Its standard output goes to the file
+    `stdout` in `directory`, or to the descriptor `stdout`.
+    """
+
+    def __init__(self, config: str, directory: Path, stdout: int | None = None) -> None:
+        self._config = config
+        self._stdout = stdout
+        self.directory = directory
+        self.config_path = directory / "config.toml"
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self._told: list[str] = []
+        self._news = threading.Condition()
+        self._ended = False
+        self._reader: threading.Thread | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.port)
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        with self._news:
+            return "".join(self._told)
+
+    def start(self) -> GatewayProcess:
+        for _ in range(_ATTEMPTS):
+            self.port = free_port()
+            self.config_path.write_text(self._config.replace(LISTEN, f"127.0.0.1:{self.port}"))
+            self._launch()
+            if self.wait_until_it_says("serving", _START_S):
+                return self
+            self._end_of(self._running())
+            if "can't listen" not in self.stderr:
+                break
+        raise AssertionError(f"the gateway does not start:\n{self.stderr}")
+
+    def _launch(self) -> None:
+        self._told, self._ended = [], False
+        with (self.directory / "stdout").open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fastgw", "run", str(self.config_path)],
+                stdin=subprocess.DEVNULL,
+                stdout=file if self._stdout is None else self._stdout,
+                stderr=subprocess.PIPE,
+                cwd=self.directory,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        self._reader = threading.Thread(target=self._read_stderr, args=(self.process,), daemon=True)
+        self._reader.start()
+
+    def _read_stderr(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                with self._news:
+                    self._told.append(line.decode())
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None
+        return self.process
+
+    def wait_until_it_says(self, words: str, seconds: float = 10.0) -> bool:
+        """Whether `words` come on standard error in time, and before its end."""
+        until = time.monotonic() + seconds
+        with self._news:
+            while not any(words in line for line in self._told):
+                left = until - time.monotonic()
+                if self._ended or left <= 0:
+                    return False
+                self._news.wait(left)
+        return True
+
+    def signal(self, number: int) -> None:
+        self._running().send_signal(number)
+
+    def worker_pids(self) -> list[int]:
+        """The processes that carry the traffic."""
+        pid = self._running().pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def worker_pid(self) -> int:
+        """The process that carries the traffic, when there is one."""
+        pids = self.worker_pids()
+        assert len(pids) == 1, f"one worker, not {pids}"
+        return pids[0]
+
+    def wait(self) -> int:
+        """Its exit status."""
+        return self._end_of(self._running())
+
+    def _end_of(self, process: subprocess.Popen[bytes]) -> int:
+        try:
+            status = process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"the gateway does not stop:\n{self.stderr}") from None
+        if self._reader is not None:
+            self._reader.join(_STOP_S)
+        return status
+
+    def stop(self) -> None:
+        """Drains it, and asserts that it ended well and met no bug of its own."""
+        process = self._running()
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        status = self.wait()
+        assert status == 0, f"the gateway ended with {status}:\n{self.stderr}"
+        assert "a bug:" not in self.stderr, self.stderr
+        assert "drain_timeout is over" not in self.stderr, self.stderr
+
+    def __enter__(self) -> GatewayProcess:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
