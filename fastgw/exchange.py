@@ -2,7 +2,7 @@
 
     match route → answer locally | transform request → pick endpoint → forward → transform response → respond → finish
 
-`walk` shows the steps in order. A step returns CONTINUE, REPLY (the exchange has its answer) or SUSPEND (it waits for
+`begin` shows the steps in order. A step returns CONTINUE, REPLY (the exchange has its answer) or SUSPEND (it waits for
 a connection; `connected` resumes it). So a common request needs no task and no await: it runs inside the call that
 delivers its bytes, and its answer inside the call that delivers the upstream's.
 Every exit goes through `_finish`, which logs it. What is sent, and to whom, is decided here; how, by the two sides
@@ -118,21 +118,22 @@ class Exchange:
 
     # The line.
 
-    def begin(self, request: RequestHead, body: bytes, complete: bool) -> None:
-        """Starts with a parsed head, the first of the body, and whether that is all of it."""
+    def begin(self, request: RequestHead, body: bytes, complete: bool) -> int:
+        """Walks a parsed head along the line, up to the first step that does not CONTINUE.
+
+        `body` is the first of the request's body; `complete` says whether it is all of it.
+        """
         self.request = request
         if body or not complete:
             self.pending = body
             self.bytes_in = len(body)
             self.request_complete = complete
-        self.walk()
-
-    def walk(self) -> int:
-        """The steps, in order, up to the first that does not CONTINUE."""
-        step = self._identify() if self.downstream.trusted or self.request.scheme else CONTINUE
+        step = CONTINUE
+        if self.downstream.trusted or request.scheme:
+            step = self._identify()
         if step == CONTINUE:
             step = self._match_route()
-        if step == CONTINUE:
+        if step == CONTINUE and self.pool is None:
             step = self._answer_locally()
         if step == CONTINUE:
             step = self._transform_request()
@@ -169,10 +170,9 @@ class Exchange:
         if index >= 0:
             self.route = route = snapshot.routes[index]
             self.captured = captured
-            if route.upstreams:
-                split = self.gateway.splits[index]
-                name = route.upstreams[0 if split is None else split.pick(self.gateway.chance())]
-                self.pool = self.gateway.pools[name]
+            self.pool = self.gateway.route_pools[index]
+            if self.pool is None and route.upstreams:
+                self.pool = self._split(index, route)
             if route.timeout:
                 self.deadline = self.started + route.timeout
             return CONTINUE
@@ -183,12 +183,13 @@ class Exchange:
             self.fail(errors.NO_ROUTE)
         return REPLY
 
+    def _split(self, index: int, route: Route) -> Pool | None:
+        split = self.gateway.route_splits[index]
+        return None if split is None else self.gateway.pools[route.upstreams[split.pick(self.gateway.chance())]]
+
     def _answer_locally(self) -> int:
-        """Replies of the route's own, and requests that say they go no further (RFC 9110 §7.6.2)."""
-        route, request = self.route, self.request
-        if request.method in _COUNTS_FORWARDS and request.header(b"max-forwards") == b"0":
-            self._reply(encode.status_line(200), 200, b"", b"")
-            return REPLY
+        """The route's own reply."""
+        route = self.route
         if route is None or route.reply is None:
             return CONTINUE
         reply: LocalReply = route.reply
@@ -209,8 +210,8 @@ class Exchange:
         else:
             self._rewrite(rewrite)
         forwarded = self.fields or b"".join((self.downstream.forwarded, b'"', host, _FORWARDED_HOST, host))
-        if request.method in _COUNTS_FORWARDS:
-            self._count_forward()
+        if request.method in _COUNTS_FORWARDS and self._count_forward() == REPLY:
+            return REPLY
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
         self.fields = b"".join((request.fields, forwarded, via, self.request_id))
         if route is not None and route.request_edits is not None:
@@ -220,13 +221,18 @@ class Exchange:
     def _default_host(self) -> bytes:
         return self.pool.host if self.pool is not None else b""
 
-    def _count_forward(self) -> None:
-        """Max-Forwards, counted down (RFC 9110 §7.6.2)."""
+    def _count_forward(self) -> int:
+        """Max-Forwards, counted down; at 0 the request goes no further (RFC 9110 §7.6.2)."""
         request = self.request
         left = request.header(b"max-forwards")
-        if left is not None and left.isdigit():
-            line = b"\r\nMax-Forwards: %d" % (int(left[:9]) - 1)
-            request.fields = finder(b"max-forwards").sub(line, request.fields)
+        if left is None or not left.isdigit():
+            return CONTINUE
+        if int(left[:9]) == 0:
+            self._reply(encode.status_line(200), 200, b"", b"")
+            return REPLY
+        line = b"\r\nMax-Forwards: %d" % (int(left[:9]) - 1)
+        request.fields = finder(b"max-forwards").sub(line, request.fields)
+        return CONTINUE
 
     def _rewrite(self, rewrite: Rewrite) -> None:
         request = self.request

@@ -35,8 +35,9 @@ class Gateway:
         "now",
         "parser",
         "pools",
+        "route_pools",
+        "route_splits",
         "snapshot",
-        "splits",
     )
 
     def __init__(
@@ -60,12 +61,18 @@ class Gateway:
         self.http_date = b""
         # Told of an exception on the hot path, which is a bug, from inside its handler.
         self.failed = failed
-        self.splits: list[WeightedSplit | None] = [
-            WeightedSplit(route.weights) if len(route.upstreams) > 1 else None for route in snapshot.routes
-        ]
+        self.route_splits: list[WeightedSplit | None] = []
+        self.route_pools: list[Pool | None] = []
+        self.bind_routes()
         self._id_prefix = id_prefix
         self._id_start = b""
         self._ids = 0
+
+    def bind_routes(self) -> None:
+        """Looks up each route's pool; to be called again when `pools` has changed. A split has none of its own."""
+        routes = self.snapshot.routes
+        self.route_splits = [WeightedSplit(one.weights) if len(one.upstreams) > 1 else None for one in routes]
+        self.route_pools = [self.pools.get(one.upstreams[0]) if len(one.upstreams) == 1 else None for one in routes]
 
     def new_request_id(self) -> bytes:
         """32 hexadecimal digits: 16 random ones of this worker, and a count."""

@@ -35,6 +35,7 @@ from fastgw.http1.target import normalize_path, parse_host, split_absolute
 # RFC 9110 §8.6 sets no bound; more digits than these do not fit into what backends count with.
 _LENGTH_DIGITS_MAX = 18
 _HASH = ord("#")
+_SLASH = ord("/")
 _KEEP_ALIVE = frozenset((b"keep-alive", b"Keep-Alive"))
 # RFC 9112 §3: what is a request line in another version, or of a method that llhttp does not know.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/[0-9]\.[0-9]")
@@ -143,7 +144,26 @@ def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHe
     request.fields = b"".join(pieces[::3])
     if request.hop_names is not None:
         request.fields = f.without(request.fields, request.hop_names)
-    return _read_target(request, target)
+    if target[0] != _SLASH:
+        unusual = _read_unusual_target(request, target)
+        if unusual is None:
+            return errors.BAD_TARGET
+        target = unusual
+    plain, mark, query = target.partition(b"?")
+    if mark:
+        if _HASH in query:
+            return errors.BAD_TARGET
+        request.query = mark + query
+    path = normalize_path(plain)
+    if path is None:
+        return errors.BAD_TARGET
+    request.path = path
+    if request.host or request.minor:
+        name = parse_host(request.host)
+        if name is None:
+            return errors.BAD_HOST
+        request.host_name = name
+    return request
 
 
 def _read_specials(request: RequestHead, pieces: list[bytes]) -> Failure | None:
@@ -221,9 +241,9 @@ def _read_connection(request: RequestHead, value: bytes) -> Failure | None:
         if option == b"close":
             request.keep_alive = False
         elif option == b"keep-alive":
-            # RFC 9112 §9.3: `close` wins, whatever the order.
-            if request.minor == 0 and b"close" not in options:
-                request.keep_alive = True
+            # RFC 9112 §9.3: `close` wins, whatever the order, and on whichever line.
+            if request.minor == 0:
+                request.keep_alive = b"close" not in f.tokens(b",".join(f.values(request.raw, b"connection")))
         elif option == b"upgrade":
             request.upgrade = option
         else:
@@ -231,42 +251,22 @@ def _read_connection(request: RequestHead, value: bytes) -> Failure | None:
     return None
 
 
-def _read_target(request: RequestHead, target: bytes) -> RequestHead | Failure:
-    """The four forms of RFC 9112 §3.2, and the host that the request is for."""
-    if target[0] != 0x2F:
-        if target == b"*":
-            # §3.2.4: asterisk-form is for OPTIONS alone.
-            if request.method != b"OPTIONS":
-                return errors.BAD_TARGET
-        else:
-            split = split_absolute(target)
-            if split is None or not split[0]:
-                return errors.BAD_TARGET
-            # §3.2: Host must be right all the same.
-            if request.minor == 1 and parse_host(request.host) is None:
-                return errors.BAD_HOST
-            if request.method == b"OPTIONS" and target.endswith(split[0]) and split[1] == b"/":
-                # §3.2.4: no path at all stands for the asterisk-form.
-                split = (split[0], b"*")
-            # §3.2.2: the authority in the target replaces Host.
-            request.scheme = b"https" if target[4:5] in (b"s", b"S") else b"http"
-            request.host, target = split
-    plain, mark, query = target.partition(b"?")
-    if mark:
-        if _HASH in query:
-            return errors.BAD_TARGET
-        request.query = mark + query
-    path = normalize_path(plain)
-    if path is None:
-        return errors.BAD_TARGET
-    request.path = path
-    host = request.host
-    if host or request.minor:
-        name = parse_host(host)
-        if name is None:
-            return errors.BAD_HOST
-        request.host_name = name
-    return request
+def _read_unusual_target(request: RequestHead, target: bytes) -> bytes | None:
+    """The forms of RFC 9112 §3.2 but the origin-form: sets the host, and gives the path and query; None: refused."""
+    if target == b"*":
+        # §3.2.4: asterisk-form is for OPTIONS alone.
+        return target if request.method == b"OPTIONS" else None
+    split = split_absolute(target)
+    # §3.2: Host must be right all the same.
+    if split is None or not split[0] or (request.minor == 1 and parse_host(request.host) is None):
+        return None
+    # §3.2.2: the authority in the target replaces Host.
+    request.scheme = b"https" if target[4:5] in (b"s", b"S") else b"http"
+    request.host, rest = split
+    if request.method == b"OPTIONS" and rest == b"/" and target.endswith(request.host):
+        # §3.2.4: no path at all stands for the asterisk-form.
+        return b"*"
+    return rest
 
 
 def parse_response(head: bytes, to_head: bool) -> ResponseHead | Failure:
@@ -327,7 +327,7 @@ def _read_response_specials(response: ResponseHead, pieces: list[bytes], is_1_1:
             response.content_length = int(value)
         elif kind == CONNECTION:
             if value not in _KEEP_ALIVE or not is_1_1:
-                _read_response_connection(response, value)
+                _read_response_connection(response, value, is_1_1)
         elif kind == TRANSFER_ENCODING:
             if response.body == CHUNKED or not is_1_1 or value.lower() != b"chunked":
                 return False
@@ -337,11 +337,11 @@ def _read_response_specials(response: ResponseHead, pieces: list[bytes], is_1_1:
     return response.body != CHUNKED or response.content_length < 0
 
 
-def _read_response_connection(response: ResponseHead, value: bytes) -> None:
+def _read_response_connection(response: ResponseHead, value: bytes, is_1_1: bool) -> None:
     options = f.tokens(value)
     if b"close" in options:
         response.keep_alive = False
-    elif b"keep-alive" in options:
+    elif b"keep-alive" in options and not is_1_1:
         response.keep_alive = True
     named = [option for option in options if option not in (b"close", b"keep-alive", b"upgrade")]
     if named:

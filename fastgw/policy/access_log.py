@@ -80,8 +80,11 @@ class LineEncoder:
     def __init__(self, log_format: str, fields: Sequence[str]) -> None:
         self._line, self._values = _compile(fields)
         self._encode_one = self._combined if log_format == "combined" else self._json
+        # A busy millisecond has many lines.
         self._second = -1
         self._second_text = b""
+        self._millisecond = -1
+        self._stamp = b""
 
     def encode(self, exchanges: Sequence[Exchange], wall: float) -> bytes:
         """All the lines, each ended by a newline. `wall`: what the wall clock shows when the exchanges' shows 0."""
@@ -93,14 +96,17 @@ class LineEncoder:
         path = request.path + request.query
         if _QUOTE in path or _BACKSLASH in path or not path.isascii():
             path = _text(path)[1:-1]
-        second = int(at)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        stamp = b"%b.%03dZ" % (self._second_text, int((at - second) * 1000))
+        millisecond = int(at * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second = millisecond // 1000
+            if second != self._second:
+                self._second = second
+                self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+            self._stamp = b"%b.%03dZ" % (self._second_text, millisecond % 1000)
         duration_us = int((exchange.ended - exchange.started) * 1e6)
         upstream_us = int(exchange.upstream_s * 1e6)
-        return self._line % self._values(exchange, request, stamp, path, duration_us, upstream_us)
+        return self._line % self._values(exchange, request, self._stamp, path, duration_us, upstream_us)
 
     def _combined(self, exchange: Exchange, at: float) -> bytes:
         request = exchange.request

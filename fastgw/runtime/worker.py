@@ -59,6 +59,7 @@ class Worker:
         resolver = Resolver(loop, time.monotonic)
         for upstream in snapshot.upstreams.values():
             self.gateway.pools[upstream.name] = UpstreamPool(upstream, self.gateway, resolver, self._sweep, loop)
+        self.gateway.bind_routes()
         self.servers = [Server(self.gateway, listener, self._sweep, loop) for listener in snapshot.listeners]
 
     async def run(self, control: socket.socket) -> None:
