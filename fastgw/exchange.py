@@ -16,7 +16,7 @@ from fastgw.errors import Failure
 from fastgw.gateway import REQUEST_ID, Gateway
 from fastgw.http1 import encode
 from fastgw.http1.fields import finder
-from fastgw.http1.message import LENGTH, NO_BODY, RequestHead, ResponseHead
+from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHead
 from fastgw.policy.forwarded import believe
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.ports import Downstream, Pool, Upstream
@@ -209,11 +209,14 @@ class Exchange:
             self.target = request.path + request.query if request.query else request.path
         else:
             self._rewrite(rewrite)
-        forwarded = self.fields or b"".join((self.downstream.forwarded, b'"', host, _FORWARDED_HOST, host))
         if request.method in _COUNTS_FORWARDS and self._count_forward() == REPLY:
             return REPLY
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
-        self.fields = b"".join((request.fields, forwarded, via, self.request_id))
+        if self.fields:
+            self.fields = b"".join((request.fields, self.fields, via, self.request_id))
+        else:
+            forwarded = self.downstream.forwarded
+            self.fields = b"".join((request.fields, forwarded, b'"', host, _FORWARDED_HOST, host, via, self.request_id))
         if route is not None and route.request_edits is not None:
             self.fields = edited(self.fields, route.request_edits)
         return CONTINUE
@@ -319,7 +322,7 @@ class Exchange:
 
     # From upstream.
 
-    def response_head(self, response: ResponseHead, first: bytes, complete: bool) -> None:
+    def response_head(self, response: ResponseHead, first: Data, complete: bool) -> None:
         """The final answer's head, with the first of its body, and whether that is all of it."""
         if complete:
             self.connection = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
+    from fastgw.http1.message import Data
 
 
 class Downstream(Protocol):
@@ -25,7 +26,7 @@ class Downstream(Protocol):
     def send_informational(self, line: bytes, fields: bytes) -> None:
         """A 1xx answer, but 101."""
 
-    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: bytes, complete: bool) -> None:
+    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: Data, complete: bool) -> None:
         """The answer's status line and header lines, and the first of its body. `body` is one of message.NO_BODY,
         LENGTH, CHUNKED, UNTIL_CLOSE; `length` what Content-Length says, or -1. `complete`: nothing follows."""
 

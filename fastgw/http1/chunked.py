@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from fastgw.http1.fields import TRAILER_SPECIAL
+from fastgw.http1.message import Data
 
 # A size, and what extensions an honest sender may add.
 _SIZE_LINE_MAX = 256
@@ -122,9 +123,9 @@ class ChunkedDecoder:
             self.trailers = b"".join(TRAILER_SPECIAL.split(self.trailers)[::3])
 
 
-def encode_chunk(data: bytes) -> bytes:
+def encode_chunk(data: Data) -> bytes:
     """One chunk; `data` is not empty (an empty chunk would end the body)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
 
 
 def encode_last_chunk(trailers: bytes) -> bytes:

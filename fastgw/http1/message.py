@@ -10,6 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from fastgw.http1 import fields as field_lines
 
+# A piece of a body; a view where a copy would cost.
+Data = bytes | memoryview
+
 # How long a body is.
 NO_BODY = 0
 LENGTH = 1

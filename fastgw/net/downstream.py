@@ -18,7 +18,7 @@ from fastgw.gateway import Gateway
 from fastgw.http1 import encode
 from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from fastgw.http1.fields import is_token
-from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead
+from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Data, RequestHead
 from fastgw.http1.parse import STRAY_LINE_END
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER, Sweep
@@ -427,7 +427,7 @@ class DownstreamConnection(asyncio.Protocol):
     def send_informational(self, line: bytes, fields: bytes) -> None:
         self.transport.write(b"%b%b\r\n\r\n" % (line, fields))
 
-    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: bytes, complete: bool) -> None:
+    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: Data, complete: bool) -> None:
         exchange = self._exchange
         if exchange is None:
             return
@@ -456,6 +456,7 @@ class DownstreamConnection(asyncio.Protocol):
             end = b"\r\n\r\n"
         else:
             end = b"\r\nConnection: keep-alive\r\n\r\n"
+        # One write and one packet, even where the body is long: uvloop makes two system calls of two writes.
         self.transport.write(b"".join((line, fields, framing, end, first)))
 
     def send_body(self, data: bytes) -> None:

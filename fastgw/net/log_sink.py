@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastgw.snapshot import AccessLog
 
 # Few enough that what an exchange touched is still in the processor's cache when its line is made.
-_BATCH = 64
+_BATCH = 32
 # What waits for a slow disk or pipe at the most; about 25,000 lines.
 _BACKLOG_BYTES = 8 * 1024 * 1024
 _FLUSH_S = 0.5

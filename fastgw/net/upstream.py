@@ -11,7 +11,7 @@ from fastgw.exchange import Exchange
 from fastgw.http1 import encode
 from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from fastgw.http1.fields import tokens
-from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, ResponseHead
+from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, Data, ResponseHead
 from fastgw.http1.parse import REMEMBERED_MAX, STRAY_LINE_END, parse_response, parse_response_again
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
@@ -33,6 +33,8 @@ CLOSED = 5
 _HEAD_MAX = 64 * 1024
 # 1xx answers before the answer; more than these make no sense.
 _INFORMATIONAL_MAX = 16
+# A longer piece of a body is looked at where it lies.
+_COPIED_MAX = 16 * 1024
 WRITE_HIGH_WATER = 64 * 1024
 
 
@@ -187,7 +189,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        head, mark, rest = data.partition(b"\r\n\r\n")
+        rest: Data
+        if len(data) <= _COPIED_MAX:
+            head, mark, rest = data.partition(b"\r\n\r\n")
+        else:
+            head, mark, rest = _partition_view(data)
         if not mark or len(head) > _HEAD_MAX:
             if len(data) > _HEAD_MAX:
                 self._fail(errors.UPSTREAM_HEAD_TOO_LARGE)
@@ -203,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(response)
             return
         if response.status < 200:
-            self._read_informational(exchange, response, rest)
+            self._read_informational(exchange, response, bytes(rest))
             return
         self._keep_alive = response.keep_alive
         body = response.body
@@ -227,7 +233,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._complete(exchange)
             exchange.response_head(response, b"", True)
         elif body == CHUNKED:
-            self._begin_chunks(exchange, response, rest)
+            self._begin_chunks(exchange, response, bytes(rest))
         else:
             self._begin_body(-1)
             exchange.response_head(response, rest, False)
@@ -475,3 +481,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.peer = None
         self.exchange = None
         self._close()
+
+
+def _partition_view(data: bytes) -> tuple[bytes, bytes, Data]:
+    """What `data.partition` gives at the end of a head, without a copy of the body."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return data, b"", b""
+    return data[:end], b"\r\n\r\n", memoryview(data)[end + 4 :]

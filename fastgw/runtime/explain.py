@@ -14,6 +14,7 @@ from fastgw.exchange import AWAITED, Exchange
 from fastgw.gateway import Gateway
 from fastgw.http1.encode import status_line
 from fastgw.http1.fields import values
+from fastgw.http1.message import Data
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.ports import Pool
@@ -142,7 +143,7 @@ class _NoClient:
         self.fields = b""
         self.detail = ""
 
-    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: bytes, complete: bool) -> None:
+    def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: Data, complete: bool) -> None:
         self.fields = fields
         self.detail = line[9:].decode("latin-1")
 
