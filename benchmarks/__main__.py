@@ -22,30 +22,18 @@ OK, FAILED, USAGE = 0, 1, 2
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     names = [workload.name for workload in WORKLOADS]
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="fastgw beside nginx and HAProxy"
-    )
-    parser.add_argument(
-        "--workload", nargs="+", action="extend", choices=names, metavar="NAME", help="default: all"
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="fastgw beside nginx and HAProxy")
+    parser.add_argument("--workload", nargs="+", action="extend", choices=names, metavar="NAME", help="default: all")
     parser.add_argument("--peer", action="append", choices=list(all_peers()), help="repeatable; default: all")
-    parser.add_argument(
-        "--seconds", type=int, default=4, help="of the measured window (default: %(default)s)"
-    )
+    parser.add_argument("--seconds", type=int, default=4, help="of the measured window (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each peer (default: %(default)s)")
-    parser.add_argument(
-        "--smoke", action="store_true", help="one short round of a few, to show that it works"
-    )
+    parser.add_argument("--smoke", action="store_true", help="one short round of a few, to show that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table for a README")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="CPU per request as bars (SVG)")
     parser.add_argument("--list", action="store_true", help="the workloads and peers, and end")
-    parser.add_argument(
-        "--profile", choices=names, metavar="NAME", help="fastgw alone; prints its top functions"
-    )
-    parser.add_argument(
-        "--stacks", type=Path, metavar="FILE", help="with --profile: keep the stacks (collapsed)"
-    )
+    parser.add_argument("--profile", choices=names, metavar="NAME", help="fastgw alone; prints its top functions")
+    parser.add_argument("--stacks", type=Path, metavar="FILE", help="with --profile: keep the stacks (collapsed)")
     options = parser.parse_args(given)
     if options.seconds < 1 or options.rounds < 1:
         parser.error("--seconds and --rounds must be at least 1")
@@ -92,9 +80,7 @@ def bench(options: argparse.Namespace) -> Iterator[Bench]:
     if len(cores) == 1:
         print("only one core: peers, load and backend share it, and only ratios of CPU time mean anything")
     peer_core, load_core = cores[0], cores[min(1, len(cores) - 1)]
-    os.sched_setaffinity(
-        0, {load_core}
-    )  # what this process does itself must not cost the peer anything either
+    os.sched_setaffinity(0, {load_core})  # what this process does itself must not cost the peer anything either
     files = raise_file_limit()
     # In memory where there is such a place, so that no disk has a say.
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -12,9 +12,7 @@ def build_requests(workload: Workload) -> list[bytes]:
     """All distinct requests of a workload, spread evenly over its routes, in a fixed shuffled order."""
     rng = random.Random(SEED)
     count = workload.distinct_requests
-    routes = [
-        i * workload.routes // count if count < workload.routes else i % workload.routes for i in range(count)
-    ]
+    routes = [i * workload.routes // count if count < workload.routes else i % workload.routes for i in range(count)]
     rng.shuffle(routes)
     return [build_request(workload, route, rng) for route in routes]
 

@@ -105,6 +105,4 @@ def parse(printed: str, complained: str = "") -> LoadResult:
                 p99_us=float(found["p99_us"]),
                 errors={kind: int(count) for kind, count in found["errors"].items() if count},
             )
-    raise LoadError(
-        f"wrk printed no result: {(complained or printed).strip()[-400:] or 'it printed nothing'}"
-    )
+    raise LoadError(f"wrk printed no result: {(complained or printed).strip()[-400:] or 'it printed nothing'}")

@@ -38,9 +38,7 @@ class CpuSpent:
     """What happened in a measured window."""
 
     nanoseconds: int  # on a CPU, over all threads of all the peer's processes
-    others_share: (
-        float  # of the busier core's time that went to strangers, the hypervisor's other guests included
-    )
+    others_share: float  # of the busier core's time that went to strangers, the hypervisor's other guests included
     ended: tuple[int, ...]  # processes of the peer that did not survive the window
 
 
@@ -50,9 +48,7 @@ class CpuWindow:
     `helpers` are the servers on the load's core; the load itself is the children that end within the window.
     """
 
-    def __init__(
-        self, pid: int, core: int, helpers: Sequence[int] = (), load_core: int | None = None
-    ) -> None:
+    def __init__(self, pid: int, core: int, helpers: Sequence[int] = (), load_core: int | None = None) -> None:
         self._pid = pid
         self._helpers = helpers
         self._cores = (core, core if load_core is None else load_core)
@@ -68,11 +64,7 @@ class CpuWindow:
         spent = sum(now - self._threads.get(thread, 0) for thread, now in threads.items())
         load = self._own_and_load() - self._ours
         busy = [_core_busy_nanoseconds(core) - was for core, was in zip(self._cores, self._busy, strict=True)]
-        strangers = (
-            max(busy[0] - spent, busy[1] - load)
-            if self._cores[0] != self._cores[1]
-            else busy[0] - spent - load
-        )
+        strangers = max(busy[0] - spent, busy[1] - load) if self._cores[0] != self._cores[1] else busy[0] - spent - load
         ended = tuple(sorted(self._processes.difference(process_tree(self._pid))))
         return CpuSpent(spent, max(0.0, strangers / wall), ended)
 

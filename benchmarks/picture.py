@@ -87,9 +87,7 @@ def _legend(peers: Sequence[str]) -> list[str]:
     parts = []
     left = 12
     for number, peer in enumerate(peers):
-        parts.append(
-            f'<rect class="peer{number % _COLOURS}" x="{left}" y="34" width="12" height="12" rx="2"/>'
-        )
+        parts.append(f'<rect class="peer{number % _COLOURS}" x="{left}" y="34" width="12" height="12" rx="2"/>')
         parts.append(_text(left + 18, 44, peer))
         left += 40 + 8 * len(peer)
     return parts

@@ -83,9 +83,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def wait_until_answering(
-    process: subprocess.Popen[bytes], port: int, path: str, seconds: float, output: Path
-) -> None:
+def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str, seconds: float, output: Path) -> None:
     """Returns when a GET of `path` is answered with 200; raises NotStartedError when it won't be."""
     deadline = time.monotonic() + seconds
     status = 0

@@ -97,10 +97,7 @@ def top(stacks: str) -> str:
         for frame in set(frames):
             anywhere[frame] += int(count)
     total = max(own.total(), 1)
-    rows = [
-        f"{count / total:7.1%} {anywhere[frame] / total:7.1%}  {frame}"
-        for frame, count in own.most_common(SHOWN)
-    ]
+    rows = [f"{count / total:7.1%} {anywhere[frame] / total:7.1%}  {frame}" for frame, count in own.most_common(SHOWN)]
     return "\n".join([f"{'own':>7} {'all':>7}  function", *rows])
 
 

@@ -131,11 +131,7 @@ def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _notes(summaries: Sequence[Summary]) -> list[str]:
-    wrong = [
-        f"INVALID {summary.workload} {summary.peer}: {text}"
-        for summary in summaries
-        for text in summary.problems
-    ]
+    wrong = [f"INVALID {summary.workload} {summary.peer}: {text}" for summary in summaries for text in summary.problems]
     noisy = [summary for summary in summaries if summary.medians.get(OTHERS_SHARE, 0.0) > QUIET_SHARE]
     if noisy:
         rows = ", ".join(f"{summary.workload} {summary.peer}" for summary in noisy)

@@ -102,9 +102,7 @@ def check(server: Running) -> list[str]:
             problems.append(f"{path} is answered with {status}")
         elif route == 0 and len(body) != workload.response_body_bytes:
             problems.append(f"{path} has {len(body)} body bytes, not {workload.response_body_bytes}")
-        problems += [
-            f"no {name} to the client" for name in ("via", "x-request-id") if f"\r\n{name}:" not in head
-        ]
+        problems += [f"no {name} to the client" for name in ("via", "x-request-id") if f"\r\n{name}:" not in head]
     echoed = get(port, f"/svc0/{ECHO_PATH}")[2].decode("latin-1")
     sent = {name: value.strip() for name, _, value in (line.partition(":") for line in echoed.split("\n"))}
     problems += [f"no {name} to the backend" for name in FORWARDING_HEADERS if not sent.get(name)]

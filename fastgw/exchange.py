@@ -269,9 +269,9 @@ class Exchange:
         self.connection = connection
         self.endpoint = connection.endpoint_name
         self.upstream_started = self.gateway.now()
-        connection.send_request(self, self.pending, self.request_complete)
         if not self.request_complete:
             self.downstream.resume_reading()
+        connection.send_request(self, self.pending, self.request_complete)
 
     def not_connected(self, failure: Failure, endpoint_index: int) -> None:
         """No connection could be had; another endpoint is tried, once each (nothing has been sent yet)."""
@@ -337,6 +337,8 @@ class Exchange:
         self.downstream.send_head(response.line, fields, response.body, response.content_length, first, complete)
         if complete:
             self._finish()
+        elif self.downstream.congested and self.connection is not None:
+            self.connection.pause_reading()
 
     def _transform_response(self, response: ResponseHead) -> bytes:
         fields = response.fields + _VIA_1_1 + self.request_id
@@ -370,6 +372,7 @@ class Exchange:
         self.upstream_s = self.gateway.now() - self.upstream_started
         self.status = response.status
         self.answer = BEGUN
+        self.bytes_out = len(first)
         self.deadline = 0.0
         fields = self._transform_response(response)
         upgrade = b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade

@@ -20,6 +20,7 @@ class Downstream(Protocol):
     client: bytes  # the address at the other end of the connection
     scheme: bytes
     listener_name: str
+    congested: bool  # what is written to it waits
     trusted: bool  # whether what it says of those before it is believed
     forwarded: bytes  # the lines that tell the upstream of it, up to where the host goes
 

@@ -53,7 +53,5 @@ class Fastgw:
             port=setup.port, limits=limits, access_log=setup.access_log, backend_port=setup.backend_port
         )
         config = setup.directory / "fastgw.toml"
-        config.write_text(
-            text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes))
-        )
+        config.write_text(text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes)))
         return [sys.executable, "-m", "fastgw", "run", str(config)]

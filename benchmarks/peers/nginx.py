@@ -106,13 +106,9 @@ class Nginx:
 def _render(setup: Setup) -> str:
     connections = setup.workload.connections
     # Idle clients use no upstream connection; busy ones may use one each at the same time.
-    upstream = (
-        UPSTREAM_KEEPALIVE if setup.workload.kind is Kind.IDLE else max(connections, UPSTREAM_KEEPALIVE)
-    )
+    upstream = UPSTREAM_KEEPALIVE if setup.workload.kind is Kind.IDLE else max(connections, UPSTREAM_KEEPALIVE)
     return _CONFIG.format(
-        user="user root;"
-        if os.geteuid() == 0
-        else "",  # or its worker could not open files in a private directory
+        user="user root;" if os.geteuid() == 0 else "",  # or its worker could not open files in a private directory
         files=setup.files,
         worker_connections=min(setup.files, (connections + upstream) * 5 // 4 + 512),
         directory=setup.directory,

@@ -146,8 +146,8 @@ def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHe
         request.fields = f.without(request.fields, request.hop_names)
     if target[0] != _SLASH:
         unusual = _read_unusual_target(request, target)
-        if unusual is None:
-            return errors.BAD_TARGET
+        if isinstance(unusual, Failure):
+            return unusual
         target = unusual
     plain, mark, query = target.partition(b"?")
     if mark:
@@ -251,15 +251,17 @@ def _read_connection(request: RequestHead, value: bytes) -> Failure | None:
     return None
 
 
-def _read_unusual_target(request: RequestHead, target: bytes) -> bytes | None:
-    """The forms of RFC 9112 §3.2 but the origin-form: sets the host, and gives the path and query; None: refused."""
+def _read_unusual_target(request: RequestHead, target: bytes) -> bytes | Failure:
+    """The forms of RFC 9112 §3.2 but the origin-form: sets the host, and gives the path and query."""
     if target == b"*":
         # §3.2.4: asterisk-form is for OPTIONS alone.
-        return target if request.method == b"OPTIONS" else None
+        return target if request.method == b"OPTIONS" else errors.BAD_TARGET
     split = split_absolute(target)
-    # §3.2: Host must be right all the same.
-    if split is None or not split[0] or (request.minor == 1 and parse_host(request.host) is None):
-        return None
+    if split is None or not split[0]:
+        return errors.BAD_TARGET
+    if request.minor == 1 and parse_host(request.host) is None:
+        # §3.2: Host must be right all the same.
+        return errors.BAD_HOST
     # §3.2.2: the authority in the target replaces Host.
     request.scheme = b"https" if target[4:5] in (b"s", b"S") else b"http"
     request.host, rest = split

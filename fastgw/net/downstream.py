@@ -21,12 +21,13 @@ from fastgw.http1.fields import is_token
 from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Data, RequestHead
 from fastgw.http1.parse import STRAY_LINE_END
 from fastgw.net import splice
-from fastgw.net.clock import FOREVER, Sweep
+from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
 from fastgw.policy.forwarded import is_trusted, lines_before_host
-from fastgw.snapshot import Limits, Listener
+from fastgw.snapshot import Limits
 
 if TYPE_CHECKING:
+    from fastgw.net.listener import Server
     from fastgw.net.upstream import UpstreamConnection
 
 # The reading half.
@@ -45,6 +46,8 @@ _PIPELINED_MAX = 64 * 1024
 _CR = ord("\r")
 # How long a client may take to read the last answer and close; nginx gives 5 s (lingering_timeout).
 _LINGER_S = 5.0
+# When the gateway stops, how long a connection that has said nothing yet has for its request.
+_FIRST_REQUEST_S = 1.0
 # The rate of a body is judged over windows of this length.
 _RATE_WINDOW_S = 10.0
 
@@ -70,6 +73,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_unsent",
         "_window_received",
         "client",
+        "congested",
         "deadline",
         "forwarded",
         "half_closed",
@@ -111,6 +115,8 @@ class DownstreamConnection(asyncio.Protocol):
         self.deadline = FOREVER
         self.write_deadline = FOREVER
         self._unsent = 0
+        # The client does not take what is written.
+        self.congested = False
         self.listener_name = server.listener.name
         self.client = b""
         self.scheme = b"http"
@@ -180,6 +186,7 @@ class DownstreamConnection(asyncio.Protocol):
             exchange.client_left(errors.CLIENT_LEFT)
 
     def pause_writing(self) -> None:
+        self.congested = True
         self._unsent = self.transport.get_write_buffer_size()
         self.write_deadline = self._gateway.now() + self._limits.write_timeout
         if self.peer is not None:
@@ -188,15 +195,22 @@ class DownstreamConnection(asyncio.Protocol):
             self._exchange.connection.pause_reading()
 
     def resume_writing(self) -> None:
+        self.congested = False
         self.write_deadline = FOREVER
         if self.peer is not None:
             self.peer.resume_reading()
         elif self._exchange is not None and self._exchange.connection is not None:
             self._exchange.connection.resume_reading()
+        elif self._buffer:
+            self._loop.call_soon(self._next_request)
 
     # Reading requests.
 
     def _read_head(self, data: bytes) -> None:
+        if self.congested:
+            # A client that does not read its answers gets no more of them.
+            self._hold(data)
+            return
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -231,6 +245,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _refuse(self, exchange: Exchange, failure: Failure) -> None:
         self._last_answer = True
+        # What may still come of the request is dropped.
+        self.reading = DRAIN
         exchange.refuse(failure)
 
     def _begin_with_body(self, exchange: Exchange, request: RequestHead, rest: bytes) -> None:
@@ -270,8 +286,8 @@ class DownstreamConnection(asyncio.Protocol):
                 if decoder.complete and self.reading == BODY:
                     self._end_body_reading(decoder.rest)
                     exchange.request_end(decoder.trailers)
-        if exchange.deadline and self._exchange is exchange and self.reading == WAIT:
-            self.deadline = exchange.deadline
+        if exchange.deadline and self._exchange is exchange:
+            self.deadline = min(self.deadline, exchange.deadline)
 
     def _start_body(self, received: int) -> None:
         self._received = self._window_received = received
@@ -396,10 +412,9 @@ class DownstreamConnection(asyncio.Protocol):
             self.pause_reading()
 
     def _hold_partial_head(self, data: bytes) -> None:
-        now = self._gateway.now()
         if not data:
             return
-        if not is_token(data.partition(b" ")[0]) or STRAY_LINE_END.search(data) is not None:
+        if (data != b"\r" and not is_token(data.partition(b" ")[0])) or STRAY_LINE_END.search(data) is not None:
             # A TLS hello or another protocol, or a head whose end would never be found (RFC 9112 §2.2).
             self._refuse_partial(errors.MALFORMED)
         elif len(data) >= self._limits.head_size:
@@ -409,16 +424,14 @@ class DownstreamConnection(asyncio.Protocol):
             self._buffer = data
             if not self._in_head:
                 self._in_head = True
-                self.deadline = now + self._limits.head_timeout
+                self.deadline = self._gateway.now() + self._limits.head_timeout
 
     def _refuse_partial(self, failure: Failure) -> None:
-        self._last_answer = True
-        self.reading = WAIT
         exchange = self._exchange = Exchange(self._gateway, self, self._gateway.now())
-        exchange.refuse(failure)
+        self._refuse(exchange, failure)
 
     def _next_request(self) -> None:
-        if self.reading == HEAD and self._buffer:
+        if self.reading == HEAD and self._buffer and not self.congested:
             data, self._buffer = self._buffer, b""
             self.data_received(data)
 
@@ -474,7 +487,7 @@ class DownstreamConnection(asyncio.Protocol):
         held, self._buffer = self._buffer, b""
         peer.begin_tunnel(self)
         if held:
-            peer.transport.write(held)
+            peer.send_tunnelled(held)
         self.resume_reading()
 
     def end_tunnel_half(self) -> bool:
@@ -496,14 +509,14 @@ class DownstreamConnection(asyncio.Protocol):
         self._exchange = None
         if self.reading == CLOSED:
             return
-        if self._last_answer or self.reading != WAIT:
+        if self._last_answer or self.reading != WAIT or self._gateway.draining:
             self._close_after_answer()
             return
         self.reading = HEAD
         if self.paused:
             self.resume_reading()
         self.deadline = self._gateway.coarse_now + self._limits.idle_timeout
-        if self._buffer:
+        if self._buffer and not self.congested:
             self._loop.call_soon(self._next_request)
 
     def abort(self) -> None:
@@ -528,25 +541,36 @@ class DownstreamConnection(asyncio.Protocol):
             self._stop_splice()
             self.transport.resume_reading()
         clean = self.reading == WAIT and not self._buffer and self._exchange is None and self._requests > 0
-        self.deadline = self._gateway.now() + _LINGER_S
         self.reading = DRAIN
         self._buffer = b""
+        self._linger(self._gateway.now())
         if clean:
             self.transport.close()
         elif not self.transport.is_closing():
             self.transport.write_eof()
             self.resume_reading()
 
+    def _linger(self, now: float) -> None:
+        """Waits for the client to read what is left, and to close."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = now + (self._limits.write_timeout if self._unsent else _LINGER_S)
+
     def drain(self) -> None:
         """The gateway stops: an idle connection closes, another after its answer.
 
         One that has just connected, or on which the next request has arrived already, gets its answer first.
         """
-        if self.reading == HEAD and not self._buffer and self._requests and not self._has_input():
+        if self.reading != HEAD or self._buffer or self._has_input():
+            return
+        if self._requests:
             self.transport.close()
+        else:
+            self.deadline = min(self.deadline, self._gateway.now() + _FIRST_REQUEST_S)
 
     def _has_input(self) -> bool:
         sock = self.transport.get_extra_info("socket")
+        if sock is None:
+            return False
         poller = select.poll()
         poller.register(sock.fileno(), select.POLLIN)
         return bool(poller.poll(0))
@@ -578,7 +602,10 @@ class DownstreamConnection(asyncio.Protocol):
             else:
                 self.transport.close()
         elif self.reading == DRAIN or exchange is None:
-            self.transport.abort()
+            if self.transport.get_write_buffer_size() < self._unsent:
+                self._linger(now)
+            else:
+                self.transport.abort()
         elif exchange.deadline and exchange.deadline < now:
             self._last_answer = self._last_answer or self.reading == BODY
             self.deadline = FOREVER
@@ -588,7 +615,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _check_rate(self, exchange: Exchange, now: float) -> None:
         came = self._received - self._window_received
-        if not self.paused and came < self._limits.body_min_rate * _RATE_WINDOW_S:
+        asked_first = exchange.request.expects_continue and not self._received
+        if not self.paused and not asked_first and came < self._limits.body_min_rate * _RATE_WINDOW_S:
             self._last_answer = True
             exchange.fail(errors.BODY_TIMEOUT)
             return
@@ -612,37 +640,3 @@ def _without_empty_lines(data: bytes) -> bytes:
     while data.startswith(b"\r\n"):
         data = data[2:]
     return data
-
-
-class Server:
-    """A listener's connections."""
-
-    def __init__(self, gateway: Gateway, listener: Listener, sweep: Sweep, loop: asyncio.AbstractEventLoop) -> None:
-        self.gateway = gateway
-        self.listener = listener
-        self.loop = loop
-        self.connections: set[DownstreamConnection] = set()
-        self.sweep = sweep
-
-    def connect(self) -> DownstreamConnection:
-        return DownstreamConnection(self.gateway, self)
-
-    def admit(self, connection: DownstreamConnection) -> bool:
-        """Takes a new connection in, unless there are as many as may be."""
-        self.sweep.watched.add(connection)
-        self.connections.add(connection)
-        return len(self.connections) <= self.listener.max_connections
-
-    def closed(self, connection: DownstreamConnection) -> None:
-        self.sweep.watched.discard(connection)
-        self.connections.discard(connection)
-
-    def drain(self) -> None:
-        """Closes what is idle; what is busy closes after its answer."""
-        for connection in tuple(self.connections):
-            connection.drain()
-
-    def abort(self) -> None:
-        """Closes what is left."""
-        for connection in tuple(self.connections):
-            connection.abort()

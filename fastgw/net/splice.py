@@ -151,6 +151,8 @@ class Splice:
                 self._loop.add_reader(self._source, self._move)
 
     def overdue(self, now: float) -> None:
+        if self._source < 0:
+            return
         self._end(SINK_STALLED if self._waits_for_sink else SOURCE_STALLED)
 
     def cancel(self) -> None:

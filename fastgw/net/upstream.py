@@ -149,12 +149,14 @@ class UpstreamConnection(asyncio.Protocol):
             if complete:
                 first += encode_last_chunk(exchange.pending_trailers)
         self.transport.write(head + first if first else head)
-        if complete:
+        if complete or exchange.request.expects_continue:
             self.deadline = exchange.upstream_started + self._pool.upstream.response_timeout
         else:
             self.deadline = FOREVER
 
     def send_body(self, data: bytes) -> None:
+        if self.reading == HEAD:
+            self.deadline = FOREVER
         request = cast(Exchange, self.exchange).request
         self.transport.write(encode_chunk(data) if request.body == CHUNKED else data)
 
@@ -247,6 +249,9 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             exchange.switched_protocols(response, rest)
             return
+        if not exchange.request_complete:
+            # It has agreed to the body (RFC 9110 §10.1.1), and waits for it now.
+            self.deadline = FOREVER
         self._informational += 1
         if self._informational > _INFORMATIONAL_MAX:
             self._fail(errors.UPSTREAM_MALFORMED)

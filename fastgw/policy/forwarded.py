@@ -75,11 +75,11 @@ def believe(said: list[tuple[int, bytes]], peer: bytes, scheme: bytes, host: byt
         else:
             others += b"\r\n" + line
     chain = chain[-_PROXIES_MAX:]
-    client = peer
+    client, trusted = peer, True
     for address in reversed(chain):
-        if not is_trusted(client, networks):
+        if not trusted:
             break
-        client = address
+        client, trusted = address, is_trusted(address, networks)
     lines = b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b" % (
         b", ".join([*chain, peer]),
         proto,

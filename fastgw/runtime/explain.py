@@ -137,6 +137,7 @@ class _NoClient:
         self.client = _CLIENT
         self.scheme = b"http"
         self.listener_name = ""
+        self.congested = False
         self.trusted = False
         self.forwarded = lines_before_host(_CLIENT, b"http")
         self.exchange: Exchange | None = None

@@ -20,7 +20,7 @@ import uvloop
 
 from fastgw.gateway import Gateway
 from fastgw.net.clock import Sweep
-from fastgw.net.downstream import Server
+from fastgw.net.listener import Server
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver

@@ -9,9 +9,7 @@ import pytest
 
 from benchmarks import measure
 
-pytestmark = pytest.mark.skipif(
-    not measure.PROC.joinpath("self/schedstat").exists(), reason="needs Linux's /proc"
-)
+pytestmark = pytest.mark.skipif(not measure.PROC.joinpath("self/schedstat").exists(), reason="needs Linux's /proc")
 
 
 @pytest.fixture

@@ -65,9 +65,7 @@ def test_a_very_long_bar_is_cut_and_says_so() -> None:
     samples = [Sample("json", "nginx", 1, {CPU_US: 10.0}), Sample("json", "haproxy", 1, {CPU_US: 90.0})]
     text = picture.svg(summarize(samples), "")
     assert "9.00 »" in text
-    widths = [
-        float(bar.get("width", "0")) for bar in ElementTree.fromstring(text).iter() if bar.get("x") == "150"
-    ]
+    widths = [float(bar.get("width", "0")) for bar in ElementTree.fromstring(text).iter() if bar.get("x") == "150"]
     assert max(widths) < picture.WIDTH
 
 

@@ -133,9 +133,7 @@ def test_what_is_picked_has_room_and_was_not_tried(
 
 @pytest.mark.parametrize("balancer", BALANCERS)
 @pytest.mark.parametrize("weights", [(), (0,), (2, 0), (-1,)])
-def test_weights_below_one_are_refused(
-    balancer: type[RoundRobin | LeastRequests], weights: tuple[int, ...]
-) -> None:
+def test_weights_below_one_are_refused(balancer: type[RoundRobin | LeastRequests], weights: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="weights of 1 or more"):
         balancer(weights)
 

@@ -254,9 +254,7 @@ def test_a_wrong_method_leaves_the_request_to_a_less_specific_rule() -> None:
         (Condition("header", b"x", "absent"), [None], [b"", b"x"]),
     ],
 )
-def test_a_condition_holds_for(
-    condition: Condition, holds: list[bytes | None], fails: list[bytes | None]
-) -> None:
+def test_a_condition_holds_for(condition: Condition, holds: list[bytes | None], fails: list[bytes | None]) -> None:
     for value in holds + fails:
         given_value = {} if value is None else {condition.name: value}
         keyword = {"header": "headers", "query": "query", "cookie": "cookies"}[condition.kind]
@@ -316,9 +314,7 @@ def steps(router: Router, path: bytes, host: bytes = b"a.test") -> int:
     return CountingDict.looked_up
 
 
-@pytest.mark.parametrize(
-    "path", [b"/api/r7/list", b"/api/r7/5/edit", b"/static/7/x/y", b"/api/r7/none/7", b"/z/7"]
-)
+@pytest.mark.parametrize("path", [b"/api/r7/list", b"/api/r7/5/edit", b"/static/7/x/y", b"/api/r7/none/7", b"/z/7"])
 def test_the_steps_of_a_match_do_not_depend_on_the_number_of_rules(path: bytes) -> None:
     counts = set()
     for size in (10, 1000):

@@ -138,6 +138,13 @@ class GatewayProcess:
             self._reader.join(_STOP_S)
         return status
 
+    def kill(self) -> None:
+        """Ends it, whatever it does; for tests in which it may be gone or hang. Its workers end by themselves."""
+        process = self.process
+        if process is not None and process.poll() is None:
+            process.kill()
+            self.wait()
+
     def stop(self) -> None:
         """Drains it, and asserts that it ended well and met no bug of its own."""
         process = self._running()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -39,3 +40,16 @@ def ends(pidfd: int, seconds: float = 10.0) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
+
+
+def connections_of(pid: int, port: int) -> int:
+    """How many connections to a local port a process has open."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = link.readlink().name
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = "01"
+    return sum(one[1].endswith(f":{port:04X}") and one[3] == established and one[9] in inodes for one in lines)

@@ -1,0 +1,39 @@
+"""`python -m tests`: all checks, one after the other; the first that fails ends it.
+
+What can't run here is said: the benchmarks need wrk, which not every machine has.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# The tests come last, so that their summary is what one sees.
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("ruff", ("-m", "ruff", "check", ".")),
+    ("mypy", ("-m", "mypy")),
+    ("a smoke run of the benchmarks", ("-m", "benchmarks", "--smoke")),
+    ("pytest", ("-m", "pytest")),
+)
+
+
+def main() -> int:
+    for name, arguments in STEPS:
+        print(f"== {name}: python {' '.join(arguments)}", flush=True)
+        if "benchmarks" in arguments and shutil.which("wrk") is None:
+            print("skipped: wrk is not installed (Debian: apt-get install wrk nginx-light haproxy)", flush=True)
+            continue
+        status = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
+        if status:
+            print(f"== {name} failed with status {status}", flush=True)
+            return 1
+    print("== all checks passed", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import socket
+
+from tests.net.rig import CONFIG, Rig
+
+GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def test_a_listener_knows_its_connections_until_they_are_closed() -> None:
+    rig = Rig()
+    first, second = rig.client(), rig.client()
+    assert rig.server.connections == rig.sweep.watched == {first.protocol, second.protocol}
+    first.lose()
+    assert rig.server.connections == rig.sweep.watched == {second.protocol}
+
+
+def test_it_takes_as_many_as_it_may_and_another_when_one_has_gone() -> None:
+    rig = Rig('[[listeners]]\naddress = "127.0.0.1:0"\nmax_connections = 2\n' + CONFIG)
+    first, _, third = (rig.client() for _ in range(3))
+    assert third.sent.startswith(b"HTTP/1.1 503 ")
+    third.lose()
+    first.lose()
+    assert rig.client().sent == b""
+
+
+def test_draining_closes_what_is_idle_and_lets_the_others_have_their_answers() -> None:
+    rig = Rig()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        idle, busy, new = rig.client(), rig.client(), rig.client()
+        served = rig.backend()
+        for client in (idle, busy, new):
+            client._extra["socket"] = ours  # type: ignore[attr-defined]
+        for client in (idle, busy):
+            client.receive(GET)
+            served.receive(OK)
+        busy.receive(GET)
+        rig.gateway.draining = True
+        rig.server.drain()
+        rig.loop.run()
+        assert (idle.closed, busy.closed, new.closed) == (True, False, False)
+        served.receive(OK)
+        assert busy.closed
+        new.receive(GET)
+        served.receive(OK)
+        assert (b"Connection: close" in new.sent, new.closed) == (True, True)
+
+
+def test_draining_lets_a_request_that_has_arrived_already_have_its_answer() -> None:
+    rig = Rig()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client, backend = rig.both()
+        client._extra["socket"] = ours  # type: ignore[attr-defined]
+        client.receive(GET)
+        backend.receive(OK)
+        theirs.send(GET)
+        rig.server.drain()
+        assert not client.closed
+
+
+def test_draining_gives_one_that_has_said_nothing_yet_a_second() -> None:
+    rig = Rig()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client = rig.client()
+        client._extra["socket"] = ours  # type: ignore[attr-defined]
+        rig.server.drain()
+        rig.after(0.9)
+        assert not client.closed
+        rig.after(0.2)
+        assert client.closed
+
+
+def test_in_the_end_everything_is_closed() -> None:
+    rig = Rig()
+    client, backend = rig.both()
+    client.receive(GET)
+    rig.server.abort()
+    rig.loop.run()
+    assert (client.aborted, backend.closed, rig.server.connections) == (True, True, set())
