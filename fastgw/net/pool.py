@@ -187,16 +187,25 @@ class UpstreamPool:
     def _serve_queue(self) -> None:
         """Gives what has come free to those who have waited the longest."""
         limit = self.upstream.max_connections
+        passed_over: deque[tuple[float, Exchange]] = deque()
         while self._queue and min(self.active) < limit:
-            _, exchange = self._queue.popleft()
+            waiting = self._queue.popleft()
+            exchange = waiting[1]
             if not exchange.is_waiting():
+                continue
+            if not self._has_room(exchange):
+                # All that is free is excluded for it: its place and its time stay as they are.
+                passed_over.append(waiting)
                 continue
             connection = self.acquire(exchange, False)
             if connection is not None:
                 exchange.connected(connection)
-            elif self._queue and self._queue[-1][1] is exchange:
-                # All that is free is excluded for it: its turn comes when something else is.
-                return
+        passed_over.extend(self._queue)
+        self._queue = passed_over
+
+    def _has_room(self, exchange: Exchange) -> bool:
+        limit, tried = self.upstream.max_connections, exchange.tried
+        return any(count < limit and not tried >> index & 1 for index, count in enumerate(self.active))
 
     def _expire_queue(self, now: float) -> None:
         while self._queue and self._queue[0][0] < now:

@@ -177,8 +177,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.paused and self.reading not in (CLOSED, SPLICE):
             self.paused = False
             self.transport.resume_reading()
+            upstream, now = self._pool.upstream, self._pool.gateway.now()
             if self.reading == BODY:
-                self.deadline = self._pool.gateway.now() + self._pool.upstream.body_timeout
+                self.deadline = now + upstream.body_timeout
+            elif self.reading == HEAD and self.exchange is not None and self.exchange.request_complete:
+                self.deadline = now + upstream.response_timeout
 
     def discard(self) -> None:
         self._stop_splice()
@@ -387,7 +390,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._informational = 0
         if self.paused:
             self.resume_reading()
-        if self._keep_alive and exchange.request_complete and self.reading != CLOSED:
+        # A write_deadline means that the request is not taken whole yet: the next would fill the memory unseen.
+        is_reusable = self._keep_alive and exchange.request_complete and self.write_deadline == FOREVER
+        if is_reusable and self.reading != CLOSED:
             self.reading = IDLE
             self._pool.release(self)
         else:
