@@ -79,8 +79,7 @@ class LineEncoder:
 
     def __init__(self, log_format: str, fields: Sequence[str]) -> None:
         self._line, self._values = _compile(fields)
-        self._encode_one = self._combined if log_format == "combined" else self._json
-        # A busy millisecond has many lines.
+        self._is_combined = log_format == "combined"
         self._second = -1
         self._second_text = b""
         self._millisecond = -1
@@ -88,25 +87,39 @@ class LineEncoder:
 
     def encode(self, exchanges: Sequence[Exchange], wall: float) -> bytes:
         """All the lines, each ended by a newline. `wall`: what the wall clock shows when the exchanges' shows 0."""
-        encode_one = self._encode_one
-        return b"".join([encode_one(exchange, exchange.started + wall) for exchange in exchanges])
+        encode_all = self._all_combined if self._is_combined else self._all_json
+        return b"".join(encode_all(exchanges, wall))
 
-    def _json(self, exchange: Exchange, at: float) -> bytes:
-        request = exchange.request
-        path = request.path + request.query
-        if _QUOTE in path or _BACKSLASH in path or not path.isascii():
-            path = _text(path)[1:-1]
-        millisecond = int(at * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            second = millisecond // 1000
-            if second != self._second:
-                self._second = second
-                self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-            self._stamp = b"%b.%03dZ" % (self._second_text, millisecond % 1000)
-        duration_us = int((exchange.ended - exchange.started) * 1e6)
-        upstream_us = int(exchange.upstream_s * 1e6)
-        return self._line % self._values(exchange, request, self._stamp, path, duration_us, upstream_us)
+    def _all_json(self, exchanges: Sequence[Exchange], wall: float) -> list[bytes]:
+        # One loop for the batch, with nothing looked up twice: this is a fifth of what an exchange costs.
+        line, values = self._line, self._values
+        lines = []
+        for exchange in exchanges:
+            request = exchange.request
+            path = request.path
+            if request.query:
+                path += request.query
+            if _QUOTE in path or _BACKSLASH in path or not path.isascii():
+                path = _text(path)[1:-1]
+            millisecond = int((exchange.started + wall) * 1000)
+            if millisecond != self._millisecond:
+                self._set_time(millisecond)
+            duration_us = int((exchange.ended - exchange.started) * 1e6)
+            upstream_us = int(exchange.upstream_s * 1e6)
+            lines.append(line % values(exchange, request, self._stamp, path, duration_us, upstream_us))
+        return lines
+
+    def _set_time(self, millisecond: int) -> None:
+        """RFC 3339, UTC. A busy millisecond has many lines, and a second all the more."""
+        self._millisecond = millisecond
+        second = millisecond // 1000
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        self._stamp = b"%b.%03dZ" % (self._second_text, millisecond % 1000)
+
+    def _all_combined(self, exchanges: Sequence[Exchange], wall: float) -> list[bytes]:
+        return [self._combined(exchange, exchange.started + wall) for exchange in exchanges]
 
     def _combined(self, exchange: Exchange, at: float) -> bytes:
         request = exchange.request
