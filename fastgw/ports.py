@@ -61,6 +61,7 @@ class Upstream(Protocol):
     """A connection to an endpoint, lent to one exchange."""
 
     endpoint_name: str
+    congested: bool  # what is written to it waits
 
     def send_request(self, exchange: Exchange, first: bytes, complete: bool) -> None:
         """Sends the head, and the first of the body; `complete`: that is all of it."""

@@ -343,6 +343,8 @@ class DownstreamConnection(asyncio.Protocol):
             # The upstream is slow, encrypted, or not connected yet: the ordinary way.
             self.reading = BODY
             self.transport.resume_reading()
+            if exchange.connection is None or exchange.connection.congested:
+                self.pause_reading()
             return
         exchange.body_leaves()
         self.deadline = exchange.deadline or FOREVER

@@ -110,9 +110,6 @@ class Splice:
         turn = 0
         while turn < _TURN_BYTES:
             if not self._in_pipe:
-                if not self._remaining:
-                    self._end(DONE)
-                    return
                 try:
                     count = os.splice(self._source, self._pipe[1], min(self._remaining, _PIPE_SIZE), flags=_FLAGS)
                 except BlockingIOError:
@@ -136,6 +133,10 @@ class Splice:
                 return
             self._in_pipe -= count
             self.moved += count
+            if not self._in_pipe and not self._remaining:
+                # Before the turn's end is looked at: nobody would wake us again.
+                self._end(DONE)
+                return
             turn += count
         self._wait(for_sink=self._in_pipe > 0)
 

@@ -49,6 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_splice",
         "_unsent",
+        "congested",
         "deadline",
         "endpoint_index",
         "endpoint_name",
@@ -82,6 +83,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = FOREVER
         self.write_deadline = FOREVER
         self._unsent = 0
+        # The endpoint does not take what is written.
+        self.congested = False
         self._splice: Splice | None = None
         self.half_closed = False
 
@@ -122,6 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._lost(clean=exc is None)
 
     def pause_writing(self) -> None:
+        self.congested = True
         self._unsent = self.transport.get_write_buffer_size()
         self.write_deadline = self._pool.gateway.now() + self._pool.upstream.body_timeout
         if self.peer is not None:
@@ -130,6 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.exchange.downstream.pause_reading()
 
     def resume_writing(self) -> None:
+        self.congested = False
         self.write_deadline = FOREVER
         if self.peer is not None:
             self.peer.resume_reading()
@@ -337,6 +342,8 @@ class UpstreamConnection(asyncio.Protocol):
             # The client is slow, or encrypted: the ordinary way.
             self.reading = BODY
             self.transport.resume_reading()
+            if exchange.downstream.congested:
+                self.pause_reading()
             return
         pool = self._pool
         self.deadline = FOREVER
@@ -390,8 +397,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._informational = 0
         if self.paused:
             self.resume_reading()
-        # A write_deadline means that the request is not taken whole yet: the next would fill the memory unseen.
-        is_reusable = self._keep_alive and exchange.request_complete and self.write_deadline == FOREVER
+        # Where the request is not taken whole yet, the next would fill the memory unseen.
+        is_reusable = self._keep_alive and exchange.request_complete and not self.congested
         if is_reusable and self.reading != CLOSED:
             self.reading = IDLE
             self._pool.release(self)
