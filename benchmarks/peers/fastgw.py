@@ -20,6 +20,8 @@ format = "json"
 
 [upstreams.backend]
 endpoints = ["127.0.0.1:{backend_port}"]
+# As many as clients, which is what nginx and HAProxy open by default; with 256 the rest would queue, and be refused.
+max_connections = 1024
 """
 
 _ROUTE = """
