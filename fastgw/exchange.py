@@ -209,14 +209,14 @@ class Exchange:
             self.target = request.path + request.query if request.query else request.path
         else:
             self._rewrite(rewrite)
-        if request.method in _COUNTS_FORWARDS and self._count_forward() == REPLY:
-            return REPLY
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
         if self.fields:
             self.fields = b"".join((request.fields, self.fields, via, self.request_id))
         else:
             forwarded = self.downstream.forwarded
             self.fields = b"".join((request.fields, forwarded, b'"', host, _FORWARDED_HOST, host, via, self.request_id))
+        if request.method in _COUNTS_FORWARDS and self._count_forward() == REPLY:
+            return REPLY
         if route is not None and route.request_edits is not None:
             self.fields = edited(self.fields, route.request_edits)
         return CONTINUE
@@ -226,15 +226,14 @@ class Exchange:
 
     def _count_forward(self) -> int:
         """Max-Forwards, counted down; at 0 the request goes no further (RFC 9110 §7.6.2)."""
-        request = self.request
-        left = request.header(b"max-forwards")
+        left = self.request.header(b"max-forwards")
         if left is None or not left.isdigit():
             return CONTINUE
         if int(left[:9]) == 0:
             self._reply(encode.status_line(200), 200, b"", b"")
             return REPLY
         line = b"\r\nMax-Forwards: %d" % (int(left[:9]) - 1)
-        request.fields = finder(b"max-forwards").sub(line, request.fields)
+        self.fields = finder(b"max-forwards").sub(line, self.fields)
         return CONTINUE
 
     def _rewrite(self, rewrite: Rewrite) -> None:

@@ -25,7 +25,8 @@ class RequestHead:
 
     `scheme` is set when the target names one; `path` is normalized, `query` is empty or begins with "?"; `upgrade` is
     the protocol asked for, or empty. `hop_names` are the fields that Connection names; `forwarded` is what the client
-    said of those before it, as (kind, header line).
+    said of those before it, as (kind, header line). `lines` are the header lines as they came, each begun by CRLF,
+    where `repeated` may make a later request with the same lines from this one; else empty.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class RequestHead:
         "host",
         "host_name",
         "keep_alive",
+        "lines",
         "method",
         "minor",
         "path",
@@ -50,6 +52,7 @@ class RequestHead:
 
     def __init__(self, raw: bytes, method: bytes, minor: int) -> None:
         self.raw = raw
+        self.lines = b""
         self.method = method
         self.minor = minor
         self.path = b"/"
@@ -66,6 +69,30 @@ class RequestHead:
         self.scheme = b""
         self.hop_names: list[bytes] | None = None
         self.forwarded: list[tuple[int, bytes]] | None = None
+
+    def repeated(self, raw: bytes, path: bytes, query: bytes) -> RequestHead:
+        """The head of a request that differs from this one in path and query alone."""
+        # Not through __init__, which would set most of them twice: this is for every request of a busy client.
+        other = RequestHead.__new__(RequestHead)
+        other.raw = raw
+        other.lines = b""
+        other.method = self.method
+        other.minor = self.minor
+        other.path = path
+        other.query = query
+        other.scheme = b""
+        other.host = self.host
+        other.host_name = self.host_name
+        other.fields = self.fields
+        other.body = self.body
+        other.content_length = self.content_length
+        other.keep_alive = self.keep_alive
+        other.expects_continue = self.expects_continue
+        other.upgrade = self.upgrade
+        other.request_id = self.request_id
+        other.hop_names = self.hop_names
+        other.forwarded = self.forwarded
+        return other
 
     def header(self, name: bytes) -> bytes | None:
         """The values of a field, joined by commas (RFC 9110 §5.3), or None."""

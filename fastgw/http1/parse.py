@@ -39,6 +39,8 @@ _SLASH = ord("/")
 _KEEP_ALIVE = frozenset((b"keep-alive", b"Keep-Alive"))
 # RFC 9112 §3: what is a request line in another version, or of a method that llhttp does not know.
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/[0-9]\.[0-9]")
+# The usual request line: nothing in it that would have to be judged, or that belongs to another form of the target.
+_PLAIN_LINE = re.compile(rb"([A-Z]+) (/[!\"$->@-\[\]-~]*)(\?[!\"$-~]*)? HTTP/1\.1")
 # RFC 9112 §4, without the space behind the status that some servers leave out.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 # RFC 9112 §2.2: what no head may hold, an LF without CR or a CR without LF. A CR at the end may still get its LF.
@@ -70,8 +72,17 @@ class RequestParser:
     def __init__(self) -> None:
         self._llhttp = httptools.HttpRequestParser(_NOTHING)
 
-    def parse(self, head: bytes, target_size: int, header_count: int) -> RequestHead | Failure:
-        """`head` is all before the CRLF CRLF; `target_size` (bytes) and `header_count` are the most it may have."""
+    def parse(
+        self, head: bytes, target_size: int, header_count: int, earlier: RequestHead | None = None
+    ) -> RequestHead | Failure:
+        """`head` is all before the CRLF CRLF; `target_size` (bytes) and `header_count` are the most it may have.
+
+        `earlier` is a request of the same connection that may be repeated (its `lines` are set).
+        """
+        if earlier is not None:
+            repeated = _repeated(head, target_size, earlier)
+            if repeated is not None:
+                return repeated
         try:
             self._llhttp.feed_data(head + _END)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -86,6 +97,25 @@ class RequestParser:
         if isinstance(request, Failure) or request.body or not request.keep_alive or request.minor == 0:
             self._llhttp = httptools.HttpRequestParser(_NOTHING)
         return request
+
+
+def _repeated(head: bytes, target_size: int, earlier: RequestHead) -> RequestHead | None:
+    """The request, when its header lines are the earlier one's to the byte, as those of most clients are.
+
+    They have been judged then, and what they say does not depend on a request line of the same method and version.
+    """
+    lines = earlier.lines
+    line_size = len(head) - len(lines)
+    if line_size > target_size or not head.endswith(lines):
+        return None
+    found = _PLAIN_LINE.fullmatch(head, 0, line_size)
+    if found is None:
+        return None
+    method, target, query = found.groups(b"")
+    path = normalize_path(target)
+    if method != earlier.method or path is None:
+        return None
+    return earlier.repeated(head, path, query)
 
 
 def _judge(head: bytes) -> Failure | None:
@@ -163,6 +193,8 @@ def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHe
         if name is None:
             return errors.BAD_HOST
         request.host_name = name
+    if request.minor and not request.scheme:
+        request.lines = head[len(line) :]
     return request
 
 

@@ -66,6 +66,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_loop",
         "_received",
         "_remaining",
+        "_repeatable",
         "_requests",
         "_sending",
         "_server",
@@ -98,6 +99,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._in_head = False
         self._exchange: Exchange | None = None
         self._requests = 0
+        # The last request that was not one more of the same.
+        self._repeatable: RequestHead | None = None
         # The request's body.
         self._remaining = 0
         self._received = 0
@@ -228,10 +231,12 @@ class DownstreamConnection(asyncio.Protocol):
         if len(head) + 4 > limits.head_size:
             self._refuse(exchange, errors.HEAD_TOO_LARGE)
             return
-        request = gateway.parser.parse(head, limits.target_size, limits.header_count)
+        request = gateway.parser.parse(head, limits.target_size, limits.header_count, self._repeatable)
         if isinstance(request, Failure):
             self._refuse(exchange, request)
             return
+        if request.lines:
+            self._repeatable = request
         self._requests += 1
         self._last_answer = not request.keep_alive or self._requests >= limits.requests_per_connection
         if request.body:

@@ -149,6 +149,54 @@ def test_an_answer_is_read_or_refused_and_nothing_of_this_hop_passes(data: bytes
 # Requests, by hand
 
 
+def with_another_line(data: bytes, line: bytes, of_the_first: bool) -> bytes:
+    """A head with the header lines of `data`, and with its method if `of_the_first`."""
+    method, _, _ = data.partition(b" ")
+    _, _, rest = line.partition(b" ")
+    return (method + b" " + rest if of_the_first else line) + data[len(data.partition(b"\r\n")[0]) :]
+
+
+@given(
+    st.one_of(GOOD_REQUESTS, ANY_REQUEST),
+    st.one_of(
+        ANY_REQUEST.map(lambda data: data.partition(b"\r\n")[0]),
+        st.binary(max_size=12).map(lambda path: b"GET /" + path + b" HTTP/1.1"),
+        st.text("ab/.?#%25\\ \t", max_size=9).map(lambda path: b"GET /" + path.encode() + b" HTTP/1.1"),
+    ),
+    st.booleans(),
+    st.integers(8, 40),
+)
+@settings(max_examples=400)
+@example(PLAIN, b"GET /b HTTP/1.1\r\nX: y", False, 40)
+@example(PLAIN, b"GET /a?b=c HTTP/1.0", True, 40)
+@example(PLAIN, b"POST /a HTTP/1.1", False, 40)
+@example(b"GET http://b.test/ HTTP/1.1\r\nHost: a.test", b"GET /a HTTP/1.1", True, 40)
+def test_a_request_that_repeats_an_earlier_one_s_lines_is_read_as_if_it_were_the_first(
+    data: bytes, line: bytes, of_the_first: bool, target_size: int
+) -> None:
+    again = one_head(with_another_line(data, line, of_the_first))
+    parser = RequestParser()
+    earlier = parser.parse(data, target_size, 100)
+    if not isinstance(earlier, RequestHead) or not earlier.lines:
+        return
+    alone, repeated = (facts(parser.parse(again, target_size, 100, known)) for known in (None, earlier))
+    if isinstance(repeated, dict) and isinstance(alone, dict):
+        # Only whoever has not been made from another is one to make others from.
+        assert repeated.pop("lines") in (b"", alone.pop("lines"))
+    assert repeated == alone
+
+
+def test_a_repeated_request_costs_no_second_look_at_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = RequestParser()
+    earlier = parser.parse(PLAIN, 8192, 100)
+    assert isinstance(earlier, RequestHead)
+    monkeypatch.setattr(httptools, "HttpRequestParser", None)
+    monkeypatch.setattr(parser, "_llhttp", None)
+    again = parser.parse(PLAIN.replace(b"/a?b=c", b"/%62//c"), 8192, 100, earlier)
+    assert isinstance(again, RequestHead)
+    assert (again.path, again.query, again.fields) == (b"/b/c", b"", b"\r\nAccept: */*")
+
+
 def test_a_plain_request_is_read_without_touching_its_lines() -> None:
     request = parse(PLAIN)
     assert isinstance(request, RequestHead)
