@@ -12,7 +12,7 @@ from fastgw.errors import Failure
 from fastgw.exchange import Exchange
 from fastgw.gateway import Gateway
 from fastgw.http1.message import RequestHead, ResponseHead
-from fastgw.http1.parse import parse_response
+from fastgw.http1.parse_response import parse_response
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.snapshot import Snapshot
 

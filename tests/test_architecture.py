@@ -89,6 +89,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/snapshot.py": "tests/config/test_compile.py",
     # Only signatures, which mypy checks on both sides.
     "fastgw/ports.py": "tests/test_architecture.py",
+    "fastgw/http1/parse_response.py": "tests/http1/test_parse.py",
     # What it shares out is seen at the ends of the line.
     "fastgw/gateway.py": "tests/test_exchange.py",
     "fastgw/policy/router_compile.py": "tests/policy/test_router.py",

@@ -70,6 +70,9 @@ class Interpolation:
         return ""
 
     def _read(self, name: str, path: Path) -> str:
+        if "\0" in name:
+            self._miss(path, "a file's name holds no NUL", "name the file as it is")
+            return ""
         file = self._base / name
         try:
             with file.open("rb") as opened:

@@ -66,6 +66,8 @@ def load_text(
     gc.disable()
     try:
         return _load_text(text, name, base, os.environ if environment is None else environment)
+    except RecursionError:
+        raise ConfigError([Problem(name, 1, 1, "", "nested too deep")]) from None
     finally:
         if collects:
             gc.enable()
@@ -94,8 +96,6 @@ def _unreadable(name: str, reason: str) -> ConfigError:
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except RecursionError:
-        raise ConfigError([Problem(name, 1, 1, "", "nested too deep")]) from None
     except ValueError as error:
         found = _PLACE.match(str(error))
         message = found.group(1) if found else str(error)

@@ -151,12 +151,12 @@ def check_edits(path: Path, edits: HeaderEdits, report: Report) -> None:
     """Reports header names that are edited in two ways."""
     _check_names(path, {"set": list(edits.set), "add": list(edits.add)}, report)
     removed: dict[str, int] = {}
-    written = {name.lower(): key for key, names in (("set", edits.set), ("add", edits.add)) for name in names}
+    replaced = {name.lower() for name in edits.set}
     for index, name in enumerate(edits.remove):
         where: Path = (*path, "remove", index)
         if removed.setdefault(name.lower(), index) != index:
             report.at_value(where, f"{report.show(where)} is there twice", "remove one")
-        elif written.get(name.lower()) == "set":
+        elif name.lower() in replaced:
             report.at_value(
                 where, f"{report.show(where)} is set, too", "remove it: set replaces all lines of that name"
             )

@@ -49,7 +49,7 @@ class Limits(Table):
     head_size: v.Size = setting("32KiB", "Of a request's head; more gets 431.")
     header_count: v.Positive = setting(100, "Header lines in a request; more gets 431.")
     target_size: v.Size = setting("8KiB", "Of a request's target, path and query; more gets 414.")
-    body_size: v.Size = setting("16GiB", "Of a request's body; more gets 413.")
+    body_size: v.SizeOrZero = setting("16GiB", "Of a request's body; more gets 413.")
     head_timeout: v.Duration = setting("10s", "From the first byte of a request's head to its last.")
     idle_timeout: v.Duration = setting("75s", "Between two requests on a connection.")
     write_timeout: v.Duration = setting("60s", "How long a client may read nothing of an answer that waits.")

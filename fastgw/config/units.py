@@ -34,6 +34,11 @@ _DURATIONS_MEANT = {
 } | {unit: unit for unit in _SECONDS}  # fmt: skip
 
 
+# Ten years, and an exbibyte: more is a slip of the pen, and would overflow what reckons with it.
+_SECONDS_MAX = 3650 * 86400.0
+_BYTES_MAX = 1024**6
+
+
 def duration(value: object) -> float:
     """Seconds, more than none."""
     seconds = duration_or_zero(value)
@@ -48,17 +53,27 @@ def duration_or_zero(value: object) -> float:
     if not text or _DURATION.fullmatch(text) is None:
         raise Wrong("{value} is not a duration", _duration_meant(text), DURATION_HINT)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if seconds > _SECONDS_MAX:
+        raise Wrong("{value} is out of range", "write 3650d at the most", DURATION_HINT)
     # 250 ms is a quarter, not 0.25000000000000006.
     return round(seconds, 6)
 
 
 def size(value: object) -> int:
+    """Bytes, more than none."""
+    read = size_or_zero(value)
+    if read == 0:
+        raise Wrong("must be more than zero", SIZE_HINT, SIZE_HINT)
+    return read
+
+
+def size_or_zero(value: object) -> int:
     """Bytes."""
     text = _text(value, "a size", "B", SIZE_HINT)
     found = _SIZE.fullmatch(text)
     if found is None or found.group(2) not in _BYTES:
         raise Wrong("{value} is not a size", _size_meant(text) or SIZE_HINT, SIZE_HINT)
-    return int(float(found.group(1)) * _BYTES[found.group(2)])
+    return _bytes(found, SIZE_HINT)
 
 
 def byte_rate(value: object) -> int:
@@ -71,7 +86,14 @@ def byte_rate(value: object) -> int:
         if not meant and found is not None and found.group(2) in _BYTES and not slash:
             meant = f"write {toml_text(amount)}"
         raise Wrong("{value} is not a byte rate", meant[:-1] + '/s"' if meant else BYTE_RATE_HINT, BYTE_RATE_HINT)
-    return int(float(found.group(1)) * _BYTES[found.group(2)])
+    return _bytes(found, BYTE_RATE_HINT)
+
+
+def _bytes(found: re.Match[str], hint: str) -> int:
+    amount = float(found.group(1)) * _BYTES[found.group(2)]
+    if amount > _BYTES_MAX:
+        raise Wrong("{value} is out of range", "write 1048576TiB at the most", hint)
+    return int(amount)
 
 
 def _text(value: object, what: str, unit: str, hint: str) -> str:

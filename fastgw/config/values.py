@@ -201,6 +201,9 @@ DurationOrOff: TypeAlias = Annotated[
     float | Literal[False], PlainValidator(partial(off_or, units.duration)), _or_false(_DURATION_SCHEMA)
 ]
 Size: TypeAlias = Annotated[int, PlainValidator(units.size), _string(units.SIZE_PATTERN, "512B", "64KiB", "10MB")]
+SizeOrZero: TypeAlias = Annotated[
+    int, PlainValidator(units.size_or_zero), _string(units.SIZE_PATTERN, "512B", "64KiB", "10MB")
+]
 ByteRate: TypeAlias = Annotated[
     int, PlainValidator(units.byte_rate), _string(units.BYTE_RATE_PATTERN, "240B/s", "64KiB/s")
 ]

@@ -45,12 +45,6 @@ def canned(failure: Failure) -> tuple[bytes, bytes, bytes]:
     return found
 
 
-def canned_message(failure: Failure) -> bytes:
-    """A failure's whole answer, for a connection that no exchange runs on."""
-    line, lines, body = canned(failure)
-    return b"%b%b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (line, lines, len(body), body)
-
-
 def request_head(request: RequestHead, target: bytes, host: bytes, fields: bytes) -> bytes:
     """A request's head as the upstream gets it, its empty line included."""
     body = request.body

@@ -15,7 +15,6 @@ from fastgw import errors
 from fastgw.errors import Failure
 from fastgw.exchange import Exchange
 from fastgw.gateway import Gateway
-from fastgw.http1 import encode
 from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from fastgw.http1.fields import is_token
 from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Data, RequestHead
@@ -61,6 +60,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_exchange",
         "_gateway",
         "_in_head",
+        "_is_expected",
         "_last_answer",
         "_limits",
         "_loop",
@@ -105,6 +105,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._remaining = 0
         self._received = 0
         self._window_received = 0
+        self._is_expected = False
         self._decoder: ChunkedDecoder | None = None
         self.paused = False
         self._splice: Splice | None = None
@@ -130,11 +131,6 @@ class DownstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)
-        server = self._server
-        if not server.admit(self):
-            transport.write(encode.canned_message(errors.CONNECTION_LIMIT))
-            self._close_after_answer()
-            return
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         peername = transport.get_extra_info("peername")
         snapshot = self._gateway.snapshot
@@ -147,6 +143,9 @@ class DownstreamConnection(asyncio.Protocol):
             self.client = b"unknown"
             self.trusted = snapshot.trusts_unix
         self.forwarded = lines_before_host(self.client, self.scheme)
+        if not self._server.admit(self):
+            self._refuse_partial(errors.CONNECTION_LIMIT)
+            return
         # A client that connects and says nothing gets the time of a head, not that of an idle connection.
         self.deadline = self._gateway.now() + self._limits.head_timeout
 
@@ -266,9 +265,9 @@ class DownstreamConnection(asyncio.Protocol):
         elif request.body == LENGTH:
             self.reading = BODY
             self._remaining = length - len(rest)
-            self._start_body(len(rest))
+            self._start_body(len(rest), not request.expects_continue)
             exchange.begin(request, rest, False)
-            if self._exchange is exchange:
+            if self._exchange is exchange and self._is_expected:
                 self._prepare_splice(exchange)
         else:
             decoder = self._decoder = ChunkedDecoder()
@@ -282,7 +281,7 @@ class DownstreamConnection(asyncio.Protocol):
                 self._refuse(exchange, errors.BODY_TOO_LARGE)
                 return
             self.reading = BODY
-            self._start_body(len(first))
+            self._start_body(len(first), not request.expects_continue)
             if decoder.complete and not decoder.trailers:
                 self._end_body_reading(decoder.rest)
                 exchange.begin(request, first, True)
@@ -294,8 +293,10 @@ class DownstreamConnection(asyncio.Protocol):
         if exchange.deadline and self._exchange is exchange:
             self.deadline = min(self.deadline, exchange.deadline)
 
-    def _start_body(self, received: int) -> None:
+    def _start_body(self, received: int, is_expected: bool) -> None:
+        """`is_expected`: the client sends it without waiting for a 100 (RFC 9110 §10.1.1)."""
         self._received = self._window_received = received
+        self._is_expected = is_expected
         self.deadline = self._gateway.now() + _RATE_WINDOW_S
 
     def _end_body_reading(self, rest: bytes) -> None:
@@ -345,22 +346,32 @@ class DownstreamConnection(asyncio.Protocol):
         sink = exchange.connection.splice_end() if exchange.connection is not None else None
         source = splice.plain_descriptor(self.transport)
         if sink is None or source < 0:
-            # The upstream is slow, encrypted, or not connected yet: the ordinary way.
-            self.reading = BODY
-            self.transport.resume_reading()
-            if exchange.connection is None or exchange.connection.congested:
-                self.pause_reading()
+            # The upstream is slow, encrypted, or not connected yet.
+            self._read_on(exchange)
             return
-        exchange.body_leaves()
-        self.deadline = exchange.deadline or FOREVER
         server = self._server
         ends = (source, max(self._limits.write_timeout, _RATE_WINDOW_S))
-        self._splice = Splice(
-            self._loop, server.sweep, self._gateway.now, ends, sink, self._remaining, self._splice_ended
-        )
+        try:
+            self._splice = Splice(
+                self._loop, server.sweep, self._gateway.now, ends, sink, self._remaining, self._splice_ended
+            )
+        except OSError:
+            # There are no more descriptors.
+            self._read_on(exchange)
+            return
+        exchange.body_leaves()
+
+    def _read_on(self, exchange: Exchange) -> None:
+        """No splice: the ordinary way."""
+        self.reading = BODY
+        self.transport.resume_reading()
+        if exchange.connection is None or exchange.connection.congested:
+            self.pause_reading()
 
     def _splice_ended(self, outcome: int) -> None:
-        self._remaining -= self._stop_splice()
+        moved = self._stop_splice()
+        self._remaining -= moved
+        self._received += moved
         exchange = self._exchange
         if exchange is None:
             return
@@ -445,6 +456,11 @@ class DownstreamConnection(asyncio.Protocol):
     # ports.Downstream: writing answers.
 
     def send_informational(self, line: bytes, fields: bytes) -> None:
+        if self.reading == BODY and line[9:12] == b"100":
+            # The client has been asked for its body, and its pace counts from now on.
+            self._is_expected = True
+            self._window_received = self._received
+            self._judge_rate_later(self._gateway.now())
         self.transport.write(b"%b%b\r\n\r\n" % (line, fields))
 
     def send_head(self, line: bytes, fields: bytes, body: int, length: int, first: Data, complete: bool) -> None:
@@ -539,6 +555,10 @@ class DownstreamConnection(asyncio.Protocol):
         if self.paused and self.reading not in (CLOSED, SPLICE):
             self.paused = False
             self.transport.resume_reading()
+            if self.reading == BODY:
+                # It was not the client that was slow.
+                self._window_received = self._received
+                self._judge_rate_later(self._gateway.now())
 
     # Closing.
 
@@ -614,23 +634,31 @@ class DownstreamConnection(asyncio.Protocol):
             else:
                 self.transport.abort()
         elif exchange.deadline and exchange.deadline < now:
-            self._last_answer = self._last_answer or self.reading == BODY
+            self._last_answer = self._last_answer or self.reading in (BODY, SPLICE)
             self.deadline = FOREVER
             exchange.timed_out()
-        elif self.reading == BODY:
+        elif self.reading in (BODY, SPLICE):
             self._check_rate(exchange, now)
 
     def _check_rate(self, exchange: Exchange, now: float) -> None:
-        came = self._received - self._window_received
-        asked_first = exchange.request.expects_continue and not self._received
-        if not self.paused and not asked_first and came < self._limits.body_min_rate * _RATE_WINDOW_S:
+        """Whether the client has sent as much as it must in the window that ends; its backend may have held it up."""
+        received, held_up = self._received, self.paused
+        if self._splice is not None:
+            received += self._splice.moved
+            held_up = self._splice.was_held_up()
+        came = received - self._window_received
+        is_its_turn = self._is_expected or self._received > 0
+        if is_its_turn and not held_up and came < self._limits.body_min_rate * _RATE_WINDOW_S:
             self._last_answer = True
             exchange.fail(errors.BODY_TIMEOUT)
             return
-        self._window_received = self._received
+        self._window_received = received
+        self._judge_rate_later(now)
+
+    def _judge_rate_later(self, now: float) -> None:
         self.deadline = now + _RATE_WINDOW_S
-        if exchange.deadline:
-            self.deadline = min(self.deadline, exchange.deadline)
+        if self._exchange is not None and self._exchange.deadline:
+            self.deadline = min(self.deadline, self._exchange.deadline)
 
     def _crashed(self) -> None:
         self._gateway.failed()
@@ -643,7 +671,8 @@ class DownstreamConnection(asyncio.Protocol):
 
 
 def _without_empty_lines(data: bytes) -> bytes:
-    """RFC 9112 §2.2: empty lines before a request are ignored."""
-    while data.startswith(b"\r\n"):
-        data = data[2:]
-    return data
+    """RFC 9112 §2.2: empty lines before a request are ignored. There may be very many of them."""
+    line_ends = data[: len(data) - len(data.lstrip(b"\r\n"))]
+    lines = line_ends.count(b"\r\n")
+    # A stray CR or LF among them stays, and is refused with what follows.
+    return data[2 * lines :] if line_ends.startswith(b"\r\n" * lines) else data

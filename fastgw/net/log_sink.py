@@ -6,6 +6,7 @@ Traffic never waits for the disk or the pipe: what the writer can't take is drop
 from __future__ import annotations
 
 import os
+import select
 import stat
 import sys
 import threading
@@ -105,6 +106,17 @@ class LogSink:
         self._writer.close()
 
 
+def whole_lines(lines: memoryview) -> memoryview:
+    """As many lines as a pipe takes in one piece (PIPE_BUF), or what it takes of one that is longer.
+
+    More than that it may mix with what other workers write.
+    """
+    if len(lines) <= select.PIPE_BUF:
+        return lines
+    end = bytes(lines[: select.PIPE_BUF]).rfind(b"\n") + 1
+    return lines[: end or select.PIPE_BUF]
+
+
 class Writer:
     """A thread that writes what it is given to a file or to standard output."""
 
@@ -170,8 +182,9 @@ class Writer:
         rest = memoryview(lines)
         try:
             fd = self._open_file()
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
             while rest:
-                rest = rest[os.write(fd, rest) :]
+                rest = rest[os.write(fd, rest if is_file else whole_lines(rest)) :]
         except OSError as error:
             # A full disk must not end the writer; what could not be written counts as lost.
             with self._wake:

@@ -45,6 +45,20 @@ def _take_pipe() -> tuple[int, int]:
     return reader, writer
 
 
+def _take_descriptors(source: int, sink: int) -> tuple[tuple[int, int], int, int]:
+    """A pipe, and duplicates of both ends; all of them, or OSError."""
+    pipe = _take_pipe()
+    taken: list[int] = []
+    try:
+        for descriptor in (source, sink):
+            taken.append(os.dup(descriptor))
+    except OSError:
+        for descriptor in (*pipe, *taken):
+            os.close(descriptor)
+        raise
+    return pipe, taken[0], taken[1]
+
+
 def plain_descriptor(transport: asyncio.Transport) -> int:
     """The descriptor of a transport without encryption, or -1."""
     if transport.get_extra_info("sslcontext") is not None:
@@ -56,7 +70,8 @@ def plain_descriptor(transport: asyncio.Transport) -> int:
 class Splice:
     """Moves `remaining` bytes from `source` to `sink` (descriptors), then calls `ended` with one of the outcomes.
 
-    Time-outs are in seconds without progress, by the side that is waited for.
+    Time-outs are in seconds without progress, by the side that is waited for. Raises OSError when there are no more
+    descriptors.
     """
 
     __slots__ = (
@@ -71,6 +86,7 @@ class Splice:
         "_source",
         "_source_timeout",
         "_sweep",
+        "_waited_for_sink",
         "_waits_for_sink",
         "deadline",
         "moved",
@@ -90,15 +106,14 @@ class Splice:
         self._loop = loop
         self._sweep = sweep
         self._now = now
-        self._source = os.dup(source[0])
-        self._sink = os.dup(sink[0])
+        self._pipe, self._source, self._sink = _take_descriptors(source[0], sink[0])
         self._source_timeout = source[1]
         self._sink_timeout = sink[1]
         self._remaining = remaining
         self._ended = ended
-        self._pipe = _take_pipe()
         self._in_pipe = 0
         self._waits_for_sink = False
+        self._waited_for_sink = False
         self.moved = 0
         self.write_deadline = FOREVER
         self.deadline = now() + self._source_timeout
@@ -144,12 +159,18 @@ class Splice:
         self.deadline = self._now() + (self._sink_timeout if for_sink else self._source_timeout)
         if for_sink != self._waits_for_sink:
             self._waits_for_sink = for_sink
+            self._waited_for_sink = True
             if for_sink:
                 self._loop.remove_reader(self._source)
                 self._loop.add_writer(self._sink, self._move)
             else:
                 self._loop.remove_writer(self._sink)
                 self._loop.add_reader(self._source, self._move)
+
+    def was_held_up(self) -> bool:
+        """Whether it has had to wait for the sink since it was last asked."""
+        waited, self._waited_for_sink = self._waited_for_sink, self._waits_for_sink
+        return waited
 
     def overdue(self, now: float) -> None:
         if self._source < 0:

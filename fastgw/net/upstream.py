@@ -12,7 +12,8 @@ from fastgw.http1 import encode
 from fastgw.http1.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from fastgw.http1.fields import tokens
 from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, Data, ResponseHead
-from fastgw.http1.parse import REMEMBERED_MAX, STRAY_LINE_END, parse_response, parse_response_again
+from fastgw.http1.parse import STRAY_LINE_END
+from fastgw.http1.parse_response import REMEMBERED_MAX, parse_response, parse_response_again
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
@@ -252,7 +253,9 @@ class UpstreamConnection(asyncio.Protocol):
         if response.status == 101:
             # RFC 9110 §15.2.2: only what was asked for.
             switched = tokens(response.upgrade)
-            if not switched or not set(switched) <= set(tokens(exchange.request.upgrade)):
+            is_asked_for = switched and set(switched) <= set(tokens(exchange.request.upgrade))
+            # §7.8: and not before the request is complete.
+            if not is_asked_for or not exchange.request_complete:
                 self._fail(errors.UPSTREAM_MALFORMED)
                 return
             exchange.switched_protocols(response, rest)
@@ -339,16 +342,25 @@ class UpstreamConnection(asyncio.Protocol):
         sink = exchange.downstream.splice_end()
         source = splice.plain_descriptor(self.transport)
         if sink is None or source < 0:
-            # The client is slow, or encrypted: the ordinary way.
-            self.reading = BODY
-            self.transport.resume_reading()
-            if exchange.downstream.congested:
-                self.pause_reading()
+            # The client is slow, or encrypted.
+            self._read_on(exchange)
             return
-        pool = self._pool
-        self.deadline = FOREVER
+        pool, remaining = self._pool, self.remaining
         ends = (source, pool.upstream.body_timeout)
-        self._splice = Splice(pool.loop, pool.sweep, pool.gateway.now, ends, sink, self.remaining, self._splice_ended)
+        try:
+            self._splice = Splice(pool.loop, pool.sweep, pool.gateway.now, ends, sink, remaining, self._splice_ended)
+        except OSError:
+            # There are no more descriptors.
+            self._read_on(exchange)
+            return
+        self.deadline = FOREVER
+
+    def _read_on(self, exchange: Exchange) -> None:
+        """No splice: the ordinary way."""
+        self.reading = BODY
+        self.transport.resume_reading()
+        if exchange.downstream.congested:
+            self.pause_reading()
 
     def _splice_ended(self, outcome: int) -> None:
         moved, exchange = self._stop_splice(), self.exchange

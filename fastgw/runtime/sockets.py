@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ class CannotListen(Exception):
 def bind_all(snapshot: Snapshot, worker_number: int) -> list[socket.socket]:
     """The listening sockets of one worker. Raises CannotListen."""
     return [_bind(listener, worker_number, snapshot.workers) for listener in snapshot.listeners]
+
+
+def with_ports(snapshot: Snapshot, sockets: list[socket.socket]) -> Snapshot:
+    """The snapshot with the ports that the kernel chose where its listeners have port 0."""
+    listeners = tuple(
+        listener
+        if listener.address.path or listener.address.port
+        else replace(listener, address=replace(listener.address, port=sock.getsockname()[1]))
+        for listener, sock in zip(snapshot.listeners, sockets, strict=True)
+    )
+    return replace(snapshot, listeners=listeners)
 
 
 def _bind(listener: Listener, worker_number: int, workers: int) -> socket.socket:
@@ -89,6 +101,13 @@ def _remove_stale(path: str) -> None:
                 probe.connect(path)
             except ConnectionRefusedError:
                 os.unlink(path)
+
+
+def shut(sock: socket.socket) -> None:
+    """Closes a listening socket for all processes that have it: new clients are refused, and not left waiting."""
+    with sock, contextlib.suppress(OSError):
+        # Another worker that shares it may have been faster.
+        sock.shutdown(socket.SHUT_RDWR if sock.family == socket.AF_UNIX else socket.SHUT_RD)
 
 
 def unlink_unix_sockets(snapshot: Snapshot) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from fastgw.runtime import channel
 from fastgw.runtime.report import report
-from fastgw.runtime.sockets import CannotListen, bind_all, unlink_unix_sockets
+from fastgw.runtime.sockets import CannotListen, bind_all, unlink_unix_sockets, with_ports
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
@@ -38,7 +38,10 @@ def run(config_path: Path, loaded: LoadedConfig) -> int:
     _raise_file_limit()
     snapshot = loaded.snapshot
     try:
-        sockets = [bind_all(snapshot, number) for number in range(snapshot.workers)]
+        sockets = [bind_all(snapshot, 0)]
+        # Where any free port will do, it is the same one for all workers.
+        snapshot = with_ports(snapshot, sockets[0])
+        sockets += [bind_all(snapshot, number) for number in range(1, snapshot.workers)]
     except CannotListen as error:
         report(str(error))
         return 1

@@ -26,7 +26,7 @@ from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver
 from fastgw.runtime import channel
 from fastgw.runtime.report import report, report_exception
-from fastgw.runtime.sockets import BACKLOG
+from fastgw.runtime.sockets import BACKLOG, shut
 from fastgw.snapshot import Snapshot
 
 # How often a draining worker looks whether it is done.
@@ -83,10 +83,16 @@ class Worker:
 
     async def _drain(self, listening: list[asyncio.Server]) -> None:
         self.gateway.draining = True
-        # One more turn of the loop accepts what has connected already.
+        shared = [sock.dup() for sock in self._sockets]
+        for sock in shared:
+            # The kernel takes no more than one connection ahead of us, and the next turns of the loop accept what is
+            # there already.
+            sock.listen(0)
         await asyncio.sleep(_DRAIN_LOOK_S)
         for one in listening:
             one.close()
+        for sock in shared:
+            shut(sock)
         for server in self.servers:
             server.drain()
         until = time.monotonic() + self._snapshot.drain_timeout

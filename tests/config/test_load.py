@@ -105,3 +105,8 @@ def test_keys_are_not_looked_into() -> None:
     assert problems('[server]\n"${SECRET}" = 1\n') == [
         'config.toml:2:1: server."${SECRET}": unknown key; known here: workers, drain_timeout, trusted_proxies'
     ]
+
+
+def test_keys_that_are_nested_too_deep_are_said() -> None:
+    with pytest.raises(ConfigError, match=r"config\.toml:1:1: nested too deep"):
+        load_text(".".join(["a"] * 5000) + " = 1\n")

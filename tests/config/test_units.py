@@ -28,7 +28,7 @@ def test_a_duration_is_read_as_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0B", 0), ("512B", 512), ("64KiB", 65536), ("10MB", 10_000_000), ("1.5MiB", 1_572_864), ("16GiB", 16 * 1024**3)],
+    [("1B", 1), ("512B", 512), ("64KiB", 65536), ("10MB", 10_000_000), ("1.5MiB", 1_572_864), ("16GiB", 16 * 1024**3)],
 )
 def test_a_size_is_read_as_bytes(text: str, size: int) -> None:
     assert units.size(text) == size
@@ -96,6 +96,12 @@ def test_a_duration_of_nothing_is_only_taken_where_it_makes_sense() -> None:
     assert units.duration_or_zero("0s") == 0
     with pytest.raises(Wrong, match="more than zero"):
         units.duration("0ms")
+
+
+def test_a_size_of_nothing_is_only_taken_where_it_makes_sense() -> None:
+    assert units.size_or_zero("0B") == 0
+    with pytest.raises(Wrong, match="more than zero"):
+        units.size("0KiB")
 
 
 @given(st.text())

@@ -146,6 +146,59 @@ def test_a_stop_does_not_wait_longer_than_it_is_told(played: PlayedBackend, star
     assert "drain_timeout is over: 1 connections are closed as they are" in gateway.stderr
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_during_a_stop_new_clients_are_refused_at_once(workers: int, played: PlayedBackend, start: Start) -> None:
+    gateway = start(config(played.address, workers))
+    with Client(gateway.address) as client:
+        client.send(get())
+        connection = played.accept()
+        connection.read_request()
+        gateway.signal(signal.SIGTERM)
+
+        def is_refused() -> bool:
+            try:
+                Client(gateway.address).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        assert eventually(is_refused)
+        connection.answer(BODY)
+        assert client.read_answer().body == BODY
+    gateway.stop()
+
+
+def test_a_worker_that_is_stopped_alone_is_replaced_on_the_same_socket(
+    backend: RecordingBackend, tmp_path: Path
+) -> None:
+    with GatewayProcess(config(backend.address), tmp_path) as gateway:
+        os.kill(gateway.worker_pid(), signal.SIGTERM)
+        assert gateway.wait_until_it_says("another is started")
+
+        def is_served() -> bool:
+            try:
+                with Client(gateway.address) as client:
+                    return client.ask(get(b"/here")).body == b"here"
+            except OSError:
+                return False
+
+        assert eventually(is_served)
+
+
+def test_any_free_port_is_the_same_one_for_all_workers_and_is_told(tmp_path: Path, start: Start) -> None:
+    gateway = start(config("127.0.0.1:1", workers=2).replace(LISTEN, "127.0.0.1:0"))
+    (told,) = [line for line in gateway.stderr.splitlines() if "serving" in line]
+    port = int(told.rpartition(":")[2].rstrip(")"))
+    assert port
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(("127.0.0.1", port))) for _ in range(IDLE)]
+        assert [client.ask(get(b"/here")).body for client in clients] == [b"here"] * IDLE
+        held = [connections_of(pid, port) for pid in gateway.worker_pids()]
+        assert sum(held) == IDLE
+        assert all(held), held
+    gateway.stop()
+
+
 def test_a_second_gateway_on_the_same_port_says_so_and_leaves_the_first_alone(
     backend: RecordingBackend, tmp_path: Path
 ) -> None:

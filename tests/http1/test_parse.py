@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fastgw import errors
 from fastgw.errors import Failure
 from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
-from fastgw.http1.parse import RequestParser, parse_response, parse_response_again
+from fastgw.http1.parse import RequestParser
+from fastgw.http1.parse_response import parse_response, parse_response_again
 from tests.http1.heads import ANY_REQUEST, ANY_RESPONSE, GOOD_REQUESTS, one_head
 
 PLAIN = b"GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nAccept: */*"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastgw.exchange import Exchange
-from fastgw.net.log_sink import LogSink, NoLog, Writer
+from fastgw.net.log_sink import LogSink, NoLog, Writer, whole_lines
 from fastgw.snapshot import AccessLog
 from tests.fakes import Bugs, FakeClient, Line
 
@@ -155,3 +156,19 @@ def test_no_log_takes_everything_and_does_nothing() -> None:
     log.tick(1.0)
     log.reopen()
     log.close()
+
+
+def test_lines_are_given_to_a_pipe_in_pieces_that_it_does_not_mix_with_those_of_others() -> None:
+    lines = b"".join(b"%d%b\n" % (number, b"x" * number) for number in range(300))
+    pieces, rest = [], memoryview(lines)
+    while rest:
+        pieces.append(bytes(whole_lines(rest)))
+        rest = rest[len(pieces[-1]) :]
+    assert b"".join(pieces) == lines
+    assert all(piece.endswith(b"\n") and len(piece) <= select.PIPE_BUF for piece in pieces)
+    assert len(pieces) < 20
+
+
+def test_a_line_that_is_longer_than_a_piece_is_given_in_several() -> None:
+    line = b"x" * (select.PIPE_BUF + 9) + b"\n"
+    assert len(whole_lines(memoryview(line))) == select.PIPE_BUF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.net.rig import Rig
 from tests.support.client import Client, get
 from tests.support.gateway import GatewayProcess
 from tests.support.observe import connections_of, descriptors, eventually
@@ -60,3 +61,12 @@ def test_a_switch_that_was_not_asked_for_at_all_was_passed_on(gateway: GatewayPr
         upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert client.read_answer().status == 502
         assert upstream.ended()
+
+
+def test_an_upstream_that_switched_before_the_request_was_complete_was_followed() -> None:
+    rig = Rig()
+    client, backend = rig.both()
+    client.receive(get(b"/", *WEBSOCKET, b"Content-Length: 9", method=b"PUT"))
+    backend.receive(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert client.take().startswith(b"HTTP/1.1 502 ")
+    assert backend.closed

@@ -1,0 +1,63 @@
+"""Defects of the access log, each named after what was wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from fastgw import errors
+from tests.net.rig import CONFIG, Rig
+from tests.support.client import Client, get
+from tests.support.gateway import LISTEN, GatewayProcess
+
+_CONFIG = f"""
+    [server]
+    workers = 2
+
+    [[listeners]]
+    address = "{LISTEN}"
+
+    [[routes]]
+    respond.body = "ok"
+"""
+_CLIENTS = 8
+_REQUESTS = 1500
+
+
+def read_to_end(descriptor: int, pieces: list[bytes]) -> None:
+    while piece := os.read(descriptor, 65536):
+        pieces.append(piece)
+
+
+def test_the_lines_of_several_workers_tore_each_other_on_a_pipe(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    pieces: list[bytes] = []
+    reading = threading.Thread(target=read_to_end, args=(reader, pieces))
+    with GatewayProcess(_CONFIG, tmp_path, stdout=writer) as gateway:
+        os.close(writer)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(Client(gateway.address)) for _ in range(_CLIENTS)]
+            for client in clients:
+                client.send(get() * _REQUESTS)
+            for client in clients:
+                for _ in range(_REQUESTS):
+                    assert client.read_answer().status == 200
+        # Only now, when all of them wait for room in the pipe.
+        reading.start()
+    reading.join(20.0)
+    os.close(reader)
+    lines = b"".join(pieces).splitlines()
+    assert len(lines) == _CLIENTS * _REQUESTS
+    assert all(json.loads(line)["status"] == 200 for line in lines)
+
+
+def test_a_client_over_the_limit_was_refused_without_a_line() -> None:
+    rig = Rig('[[listeners]]\naddress = "127.0.0.1:0"\nmax_connections = 1\n' + CONFIG)
+    rig.client()
+    refused = rig.client(("192.0.2.9", 4712))
+    assert b"\r\nRetry-After: 1\r\n" in refused.take()
+    (line,) = rig.logged
+    assert (line.client, line.status, line.reason) == (b"192.0.2.9", 503, errors.CONNECTION_LIMIT.reason)
