@@ -106,6 +106,18 @@ CONNECT_TIMEOUT = Failure(
     504, "connect-timeout", "The backend did not accept a connection in time.", proxy_error="connection_timeout"
 )
 NAME_UNRESOLVED = Failure(502, "name-unresolved", "The backend's name has no address.", proxy_error="dns_error")
+UPSTREAM_TLS_UNTRUSTED = Failure(
+    502, "upstream-tls-untrusted", "The backend's certificate is not trusted.", proxy_error="tls_certificate_error"
+)
+UPSTREAM_TLS_NAME_MISMATCH = Failure(
+    502, "upstream-tls-name-mismatch", "The backend's certificate is another's.", proxy_error="tls_certificate_error"
+)
+UPSTREAM_TLS_EXPIRED = Failure(
+    502, "upstream-tls-expired", "The backend's certificate is out of date.", proxy_error="tls_certificate_error"
+)
+UPSTREAM_TLS_FAILED = Failure(
+    502, "upstream-tls-failed", "No TLS connection to the backend could be made.", proxy_error="tls_protocol_error"
+)
 UPSTREAM_RESET = Failure(
     502, "upstream-reset", "The backend closed the connection early.", proxy_error="connection_terminated"
 )

@@ -50,6 +50,10 @@ class Downstream(Protocol):
         """Where the answer's body may be spliced to: a descriptor, and the seconds to wait for it; None: nowhere,
         or not now."""
 
+    def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Where the client's connection comes from, and what it has connected to: hosts, which are no IP addresses
+        on a Unix socket, and ports."""
+
     def exchange_ended(self) -> None:
         """The answer has been given to the connection whole, or never will be."""
 

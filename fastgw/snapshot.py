@@ -70,6 +70,21 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How an upstream is spoken to in TLS. What files hold is here itself, so that all workers have the same."""
+
+    verify: bool = True
+    # PEM; empty: the system's.
+    ca: bytes = b""
+    # What is asked for and verified; empty: each endpoint's own host.
+    server_name: str = ""
+    # PEM, our own.
+    cert: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    min_version: str = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     name: str
     endpoints: tuple[Endpoint, ...]
@@ -86,6 +101,10 @@ class Upstream:
     queue_timeout: float = 1.0
     # How long a resolved name is believed.
     dns_refresh: float = 30.0
+    # None: plain text.
+    tls: UpstreamTls | None = None
+    # "v1" or "v2": each connection begins with a header that tells of its client; "": none.
+    proxy_protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)

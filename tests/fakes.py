@@ -125,6 +125,9 @@ class FakeClient:
     def splice_end(self) -> tuple[int, float] | None:
         return None
 
+    def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        return (self.client.decode(), 4711), ("198.51.100.1", 80)
+
     def exchange_ended(self) -> None:
         self.events.append("ended")
 

@@ -528,6 +528,11 @@ class DownstreamConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.tunnel_ended()
 
+    def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        ends = (self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname"))
+        source, destination = ((end[0], end[1]) if isinstance(end, tuple) else ("", 0) for end in ends)
+        return source, destination
+
     def exchange_ended(self) -> None:
         self._exchange = None
         if self.reading == CLOSED:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import select
-import socket
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastgw import errors
 from fastgw.errors import Failure
+from fastgw.net import proxy_header
 from fastgw.net.clock import Sweep
+from fastgw.net.dial import Dialer
 from fastgw.net.upstream import IDLE, UpstreamConnection
 from fastgw.policy.balancer import LeastRequests, RoundRobin
 
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 # longer costs a system call to look at.
 _TRUSTED_IDLE_S = 1.0
 
+# What a look at an idle connection shows.
+_OPEN = 0
+_UNREAD = 1  # something to read that the loop has not come to yet
+_GONE = 2
+
 
 class UpstreamPool:
     """An upstream's connections in this worker. `active[i]` counts the requests in flight at endpoint i."""
@@ -39,6 +46,7 @@ class UpstreamPool:
         resolver: Resolver,
         sweep: Sweep,
         loop: asyncio.AbstractEventLoop,
+        report: Callable[[str], None],
     ) -> None:
         self.upstream = upstream
         self.name = upstream.name
@@ -54,7 +62,7 @@ class UpstreamPool:
         self._idle: list[list[UpstreamConnection]] = [[] for _ in weights]
         self._queue: deque[tuple[float, Exchange]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
-        self._resolver = resolver
+        self._dialer = Dialer(upstream, resolver, loop, report, gateway.now)
         self.sweep = sweep
         self.loop = loop
         sweep.each_tick.append(self._expire_queue)
@@ -74,16 +82,32 @@ class UpstreamPool:
             return None
         self.active[index] += 1
         idle = self._idle[index]
-        if fresh:
-            if len(idle) + self.active[index] > upstream.max_connections:
-                self._make_room(idle)
+        header = b""
+        if upstream.proxy_protocol:
+            header = self._header(exchange)
+            connection = None if fresh else _newest_that_told(header, idle)
+            if connection is not None:
+                return connection
+            self._make_room(index)
+        elif fresh:
+            self._make_room(index)
         else:
+            unread: list[UpstreamConnection] = []
             while idle:
                 connection = idle.pop()
-                if connection.deadline > self.gateway.coarse_now + self._looked_at_s or _is_open(connection):
+                if connection.deadline > self.gateway.coarse_now + self._looked_at_s:
                     return connection
-                connection.close_idle()
-        task = self.loop.create_task(self._open(index, exchange))
+                state = _look_at(connection)
+                if state == _OPEN:
+                    idle += unread
+                    return connection
+                if state == _UNREAD and connection.tls is not None:
+                    # A session ticket, or an end: the loop will find out, and nobody is sent there meanwhile.
+                    unread.append(connection)
+                else:
+                    connection.close_idle()
+            idle += unread
+        task = self.loop.create_task(self._open(index, exchange, header))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         return None
@@ -127,19 +151,10 @@ class UpstreamPool:
 
     # Opening.
 
-    async def _open(self, index: int, exchange: Exchange) -> None:
+    async def _open(self, index: int, exchange: Exchange, header: bytes) -> None:
         endpoint = self.upstream.endpoints[index]
-        failure: Failure | None = None
-        connection = UpstreamConnection(self, index, endpoint.name)
-        try:
-            async with asyncio.timeout(self.upstream.connect_timeout):
-                await self._connect(connection, index)
-        except TimeoutError:
-            failure = errors.CONNECT_TIMEOUT
-        except (OSError, UnicodeError) as error:
-            failure = errors.NAME_UNRESOLVED if _is_resolution(error) else errors.CONNECT_FAILED
-        if failure is None and connection.transport.is_closing():
-            failure = errors.CONNECT_FAILED
+        connection = UpstreamConnection(self, index, endpoint.name, self._dialer.tls[index], header)
+        failure = await self._dialer.dial(connection, header)
         try:
             self._settle(index, exchange, connection, failure)
         except Exception:
@@ -158,23 +173,20 @@ class UpstreamPool:
         else:
             self.release(connection)
 
-    async def _connect(self, connection: UpstreamConnection, index: int) -> None:
-        address = self.upstream.endpoints[index].address
-        if address.path:
-            await self.loop.create_unix_connection(lambda: connection, address.path)
-            return
-        last: OSError | None = None
-        for host in await self._resolver.addresses(address.host, self.upstream.dns_refresh):
-            try:
-                await self.loop.create_connection(lambda: connection, host, address.port)
-                return
-            except OSError as error:
-                last = error
-        raise last or OSError("no address")
-
-    def _make_room(self, idle: list[UpstreamConnection]) -> None:
-        if idle:
+    def _make_room(self, index: int) -> None:
+        """For one that is opened while there are idle ones that will not do."""
+        idle = self._idle[index]
+        if idle and len(idle) + self.active[index] > self.upstream.max_connections:
             idle[0].close_idle()
+
+    def _header(self, exchange: Exchange) -> bytes:
+        """What a connection tells of the client before anything else."""
+        downstream = exchange.downstream
+        source, destination = downstream.addresses()
+        if exchange.client != downstream.client:
+            # A trusted proxy speaks for it, and does not say from which port.
+            source = (exchange.client.decode("latin-1"), 0)
+        return proxy_header.header(self.upstream.proxy_protocol, source, destination)
 
     # The queue.
 
@@ -214,18 +226,24 @@ class UpstreamPool:
                 exchange.not_connected(errors.QUEUE_TIMEOUT, -1)
 
 
-def _is_open(connection: UpstreamConnection) -> bool:
+def _look_at(connection: UpstreamConnection) -> int:
     """Whether an idle connection is still open; anything to read on it means that it isn't, or isn't sane."""
     if connection.reading != IDLE or connection.transport.is_closing():
-        return False
+        return _GONE
     sock = connection.transport.get_extra_info("socket")
     if sock is None:
-        return False
+        return _GONE
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
-    return not poller.poll(0)
+    found = poller.poll(0)
+    if not found:
+        return _OPEN
+    return _UNREAD if found[0][1] == select.POLLIN else _GONE
 
 
-def _is_resolution(error: Exception) -> bool:
-    # A name that can't be encoded has no address either.
-    return isinstance(error, (socket.gaierror, UnicodeError))
+def _newest_that_told(header: bytes, idle: list[UpstreamConnection]) -> UpstreamConnection | None:
+    """Takes out the newest idle connection that has begun with that header: no other client may use it."""
+    for position in range(len(idle) - 1, -1, -1):
+        if idle[position].told == header and _look_at(idle[position]) == _OPEN:
+            return idle.pop(position)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, cast
 
 from fastgw import errors
@@ -17,6 +18,7 @@ from fastgw.http1.parse_response import REMEMBERED_MAX, parse_response, parse_re
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
+from fastgw.net.tls import TlsEndpoint, end_writing
 
 if TYPE_CHECKING:
     from fastgw.net.downstream import DownstreamConnection
@@ -61,14 +63,27 @@ class UpstreamConnection(asyncio.Protocol):
         "reading",
         "remaining",
         "requests",
+        "tls",
+        "told",
         "transport",
         "write_deadline",
     )
 
-    def __init__(self, pool: UpstreamPool, endpoint_index: int, endpoint_name: str) -> None:
+    def __init__(
+        self,
+        pool: UpstreamPool,
+        endpoint_index: int,
+        endpoint_name: str,
+        tls: TlsEndpoint | None = None,
+        told: bytes = b"",
+    ) -> None:
         self._pool = pool
         self.endpoint_index = endpoint_index
         self.endpoint_name = endpoint_name
+        # None: plain text.
+        self.tls = tls
+        # The PROXY header that it began with.
+        self.told = told
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.reading = IDLE
         self.requests = 0
@@ -117,13 +132,26 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.crashed()
 
     def eof_received(self) -> bool:
-        if self.reading == TUNNEL and self.peer is not None:
+        if self.reading == TUNNEL and self.peer is not None and self.tls is None:
             return self.peer.end_tunnel_half()
+        # The loop answers a close_notify with its own: of TLS, neither half outlives the other then.
         self._lost(clean=True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(clean=exc is None)
+        tls = self.tls
+        if tls is None:
+            self._lost(clean=exc is None)
+        elif isinstance(exc, ssl.SSLError) and self.reading != CLOSED:
+            # Such as an alert: with TLS 1.3, the word that our certificate is refused comes after the handshake.
+            failure = tls.failed(exc)
+            if self.reading == HEAD:
+                self._fail(failure)
+            else:
+                self._lost(clean=False)
+        else:
+            # RFC 9112 §9.8: without a close_notify anybody may have cut it off.
+            self._lost(clean=False)
 
     def pause_writing(self) -> None:
         self.congested = True
@@ -332,6 +360,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Stops reading; when the loop has written what the client is due already, the kernel takes over."""
         if self.reading != BODY or self.paused or self.remaining < SPLICE_MIN or not splice.AVAILABLE:
             return
+        if self.tls is not None:
+            return
         self.reading = SPLICE
         self.transport.pause_reading()
         self._pool.loop.call_soon(self._begin_splice, exchange)
@@ -404,6 +434,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _complete(self, exchange: Exchange) -> None:
         """The answer is in: back to the pool, or closed when it can't be used again."""
+        if self.tls is not None and self.requests == 1:
+            self.tls.keep_session(self.transport)
         self.exchange = None
         self._decoder = None
         self._informational = 0
@@ -415,7 +447,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.reading = IDLE
             self._pool.release(self)
         else:
-            self._close()
+            self._close(orderly=True)
 
     # Failing and closing.
 
@@ -440,7 +472,8 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             exchange.upstream_failed(errors.UPSTREAM_RESET, unanswered, self.requests > 1)
 
-    def _close(self) -> None:
+    def _close(self, orderly: bool = False) -> None:
+        """`orderly`: nothing is left to read or to write, so a TLS connection takes leave (RFC 8446 §6.1)."""
         if self.reading == CLOSED:
             return
         was_busy = self.reading != IDLE
@@ -449,7 +482,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.reading = CLOSED
         self.deadline = self.write_deadline = FOREVER
         self._buffer = b""
-        if tunnelled:
+        if tunnelled or (orderly and self.tls is not None):
             # What the peer still has to send is worth the wait.
             self.transport.close()
         else:
@@ -474,11 +507,11 @@ class UpstreamConnection(asyncio.Protocol):
             elif self.reading in (BODY, SPLICE):
                 self._fail(errors.UPSTREAM_STALLED)
             elif self.reading in (IDLE, TUNNEL):
-                self._close()
+                self._close(orderly=True)
 
     def close_idle(self) -> None:
         """The pool has no more use for it."""
-        self._close()
+        self._close(orderly=True)
 
     # Tunnels.
 
@@ -502,7 +535,9 @@ class UpstreamConnection(asyncio.Protocol):
     def end_tunnel_half(self) -> bool:
         """The client has nothing more to say; False when the upstream hasn't either, and the tunnel is over."""
         self.half_closed = True
-        self.transport.write_eof()
+        if not end_writing(self.transport, everything_is_read=not self.paused):
+            # Only a whole end can tell it.
+            return False
         return self.peer is not None and not self.peer.half_closed
 
     def end_tunnel(self) -> None:

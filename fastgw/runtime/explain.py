@@ -162,6 +162,9 @@ class _NoClient:
 
     def splice_end(self) -> tuple[int, float] | None: ...
 
+    def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        return ("", 0), ("", 0)
+
     def exchange_ended(self) -> None: ...
 
     def abort(self) -> None: ...

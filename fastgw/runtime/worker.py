@@ -58,7 +58,9 @@ class Worker:
         )
         resolver = Resolver(loop, time.monotonic)
         for upstream in snapshot.upstreams.values():
-            self.gateway.pools[upstream.name] = UpstreamPool(upstream, self.gateway, resolver, self._sweep, loop)
+            self.gateway.pools[upstream.name] = UpstreamPool(
+                upstream, self.gateway, resolver, self._sweep, loop, report
+            )
         self.gateway.bind_routes()
         self.servers = [Server(self.gateway, listener, self._sweep, loop) for listener in snapshot.listeners]
 

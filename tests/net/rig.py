@@ -25,6 +25,11 @@ CONFIG = '[upstreams.a]\nendpoints = ["b:1"]\n[[routes]]\nupstream = "a"\n'
 HIGH_WATER = 64 * 1024
 
 
+def no_report(message: str) -> None:
+    """Nothing is to be said on standard error."""
+    raise AssertionError(message)
+
+
 class FakeLoop:
     """Runs what it is given when it is told to."""
 
@@ -82,6 +87,9 @@ class Wire(asyncio.Transport):
         if len(self.buffer) > HIGH_WATER and not self._told:
             self._told = True
             self.protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
 
     def write_eof(self) -> None:
         self.sent_eof = True
@@ -161,7 +169,9 @@ class Rig:
         pools: dict[str, Any] = {}
         self.gateway: Gateway = gateway_of(snapshot, self.clock, pools, lambda: 0.0)
         self.sweep = Sweep(loop, self.clock, self.gateway.failed)
-        self.pool = UpstreamPool(snapshot.upstreams["a"], self.gateway, Resolver(loop, self.clock), self.sweep, loop)
+        self.pool = UpstreamPool(
+            snapshot.upstreams["a"], self.gateway, Resolver(loop, self.clock), self.sweep, loop, no_report
+        )
         pools["a"] = self.pool
         self.gateway.bind_routes()
         self.server = Server(self.gateway, snapshot.listeners[0], self.sweep, loop)

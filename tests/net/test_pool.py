@@ -18,7 +18,7 @@ from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver
 from fastgw.net.upstream import UpstreamConnection
 from tests.fakes import Clock, FakeClient, gateway_of, snapshot_of
-from tests.net.rig import FakeLoop, Wire
+from tests.net.rig import FakeLoop, Wire, no_report
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 HANG = "hang"
@@ -71,7 +71,7 @@ class PoolRig:
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         self.sweep = Sweep(loop, self.clock, self.gateway.failed)
         resolver = Resolver(asyncio.get_running_loop(), self.clock)
-        self.pool = UpstreamPool(snapshot.upstreams["a"], self.gateway, resolver, self.sweep, loop)
+        self.pool = UpstreamPool(snapshot.upstreams["a"], self.gateway, resolver, self.sweep, loop, no_report)
         self.gateway.pools["a"] = self.pool
         self.gateway.bind_routes()
 

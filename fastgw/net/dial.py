@@ -1,0 +1,139 @@
+"""A new connection to an endpoint: TCP or a Unix socket, then the PROXY header, then the TLS handshake.
+
+What fails is told apart by where it fails; an endpoint that should speak TLS is never tried without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import cast
+
+from fastgw import errors
+from fastgw.errors import Failure
+from fastgw.net.resolver import Resolver
+from fastgw.net.tls import SHUTDOWN_TIMEOUT_S, TlsEndpoint, client_context
+from fastgw.net.upstream import UpstreamConnection
+from fastgw.snapshot import Address, Upstream
+
+
+class Dialer:
+    """Makes the connections to an upstream's endpoints."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        resolver: Resolver,
+        loop: asyncio.AbstractEventLoop,
+        report: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._upstream = upstream
+        self._resolver = resolver
+        self._loop = loop
+        self.tls: list[TlsEndpoint | None] = [None] * len(upstream.endpoints)
+        if upstream.tls is not None:
+            context = client_context(upstream.tls)
+            self.tls = [
+                TlsEndpoint(
+                    context,
+                    upstream.tls.server_name or endpoint.address.host,
+                    f"{endpoint.name} (upstream {upstream.name})",
+                    report,
+                    now,
+                )
+                for endpoint in upstream.endpoints
+            ]
+
+    async def dial(self, connection: UpstreamConnection, header: bytes) -> Failure | None:
+        """Connects it, within the upstream's time for that; `header` is sent before anything else."""
+        address = self._upstream.endpoints[connection.endpoint_index].address
+        try:
+            async with asyncio.timeout(self._upstream.connect_timeout):
+                if header or connection.tls is not None:
+                    return await self._connect_in_steps(connection, address, header)
+                await self._connect(connection, address)
+        except TimeoutError:
+            return errors.CONNECT_TIMEOUT
+        except (OSError, UnicodeError) as error:
+            return errors.NAME_UNRESOLVED if _is_resolution(error) else errors.CONNECT_FAILED
+        return errors.CONNECT_FAILED if connection.transport.is_closing() else None
+
+    async def _connect(self, connection: UpstreamConnection, address: Address) -> None:
+        """The short way, when the connection begins with the first request."""
+        if address.path:
+            await self._loop.create_unix_connection(lambda: connection, address.path)
+            return
+        last: OSError | None = None
+        for host in await self._resolver.addresses(address.host, self._upstream.dns_refresh):
+            try:
+                await self._loop.create_connection(lambda: connection, host, address.port)
+                return
+            except OSError as error:
+                last = error
+        raise last or OSError("no address")
+
+    async def _connect_in_steps(
+        self, connection: UpstreamConnection, address: Address, header: bytes
+    ) -> Failure | None:
+        sock = await self._socket(address)
+        try:
+            # It is short, and nothing is in the socket's buffer yet: this takes it whole, without waiting.
+            sock.send(header)
+        except OSError:
+            sock.close()
+            raise
+        tls = connection.tls
+        if tls is None:
+            await self._loop.create_connection(lambda: connection, sock=sock)
+            return errors.CONNECT_FAILED if connection.transport.is_closing() else None
+        try:
+            await self._loop.create_connection(
+                lambda: connection,
+                sock=sock,
+                ssl=cast(ssl.SSLContext, tls),
+                server_hostname=tls.server_name,
+                # The time for all of it is bounded already; the loop's own bound must only not come before.
+                ssl_handshake_timeout=self._upstream.connect_timeout + 1.0,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            )
+        except TimeoutError:
+            raise
+        except OSError as error:
+            return tls.failed(error)
+        if connection.transport is None or connection.transport.is_closing():
+            return tls.failed(ConnectionResetError())
+        return None
+
+    async def _socket(self, address: Address) -> socket.socket:
+        """A connected one. The addresses of a name are tried in turn."""
+        if address.path:
+            return await self._connected(socket.AF_UNIX, address.path)
+        last: OSError | None = None
+        for host in await self._resolver.addresses(address.host, self._upstream.dns_refresh):
+            family = socket.AF_INET6 if ip_address(host.partition("%")[0]).version == 6 else socket.AF_INET
+            try:
+                return await self._connected(family, (host, address.port))
+            except TimeoutError:
+                raise
+            except OSError as error:
+                last = error
+        raise last or OSError("no address")
+
+    async def _connected(self, family: socket.AddressFamily, target: str | tuple[str, int]) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            await self._loop.sock_connect(sock, target)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _is_resolution(error: Exception) -> bool:
+    # A name that can't be encoded has no address either.
+    return isinstance(error, (socket.gaierror, UnicodeError))
