@@ -47,7 +47,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "socket": ("net", "runtime"),
     "select": ("net", "runtime"),
     "selectors": ("net", "runtime"),
-    "ssl": ("net", "runtime"),
+    # config tries out what files hold, so that a wrong one is told with its place.
+    "ssl": ("net", "runtime", "config"),
     "uvloop": ("net", "runtime"),
     "threading": ("net", "runtime"),
     "subprocess": ("runtime",),

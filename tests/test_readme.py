@@ -39,6 +39,7 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.AccessLog: "### `[access_log]`",
     schema.Upstream: "### `[upstreams.NAME]`",
     schema.Endpoint: "Endpoints as tables:",
+    schema.UpstreamTls: "\n`tls` as a table:",
     schema.Route: "### `[[routes]]`",
     schema.Match: "`match`: for each name",
     schema.Split: "The parts of a split:",

@@ -70,6 +70,22 @@ def network(value: object) -> IPv4Network | IPv6Network | None:
     raise Wrong("{value} has bits set beyond its prefix", f"write {toml_text(str(meant))}", NETWORK_HINT)
 
 
+def server_name(value: object) -> str:
+    """A name or an IP address that a certificate is for."""
+    hint = 'write it like "products.internal"'
+    if not isinstance(value, str):
+        raise Wrong(f"must be a name, not {kind(value)}", hint, hint)
+    host = value.removeprefix("[").removesuffix("]")
+    if ":" in host:
+        try:
+            return str(IPv6Address(host))
+        except ValueError:
+            raise Wrong("{value} is not a name without a port", hint, hint) from None
+    if not value.isascii() or parse_host(value.encode()) is None:
+        raise Wrong("{value} is not a name", hint, hint)
+    return value
+
+
 def _address(value: object, hint: str) -> HostPort:
     if not isinstance(value, str):
         suggestion = f'write "0.0.0.0:{value}"' if _is_port(value) and hint is LISTEN_HINT else hint

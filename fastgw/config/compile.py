@@ -15,6 +15,7 @@ from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Report, path_text
 from fastgw.config.route_checks import json_text
+from fastgw.config.tls_files import PemFiles
 from fastgw.policy.router import Condition, Router, Rule
 from fastgw.snapshot import (
     AccessLog,
@@ -29,15 +30,21 @@ from fastgw.snapshot import (
     Route,
     Snapshot,
     Upstream,
+    UpstreamTls,
 )
 
 
-def compile_config(config: schema.Config, router: Router, base: FilePath) -> Snapshot:
-    """The snapshot of a configuration without problems; relative paths in it start from `base`."""
+def compile_config(
+    config: schema.Config, router: Router, base: FilePath, pem_files: Mapping[str, PemFiles]
+) -> Snapshot:
+    """The snapshot of a configuration without problems; relative paths in it start from `base`. `pem_files` is what
+    the files of its upstreams' TLS hold."""
     server = config.server
     return Snapshot(
         listeners=tuple(_listener(index, listener, base) for index, listener in enumerate(config.listeners)),
-        upstreams={name: _upstream(name, upstream, base) for name, upstream in config.upstreams.items()},
+        upstreams={
+            name: _upstream(name, upstream, base, pem_files.get(name)) for name, upstream in config.upstreams.items()
+        },
         routes=tuple(_route(index, route, config.defaults) for index, route in enumerate(config.routes)),
         router=router,
         access_log=_access_log(config.access_log, base),
@@ -85,12 +92,29 @@ def _address(address: HostPort, base: FilePath) -> Address:
     return Address(address.host, address.port)
 
 
-def _upstream(name: str, upstream: schema.Upstream, base: FilePath) -> Upstream:
+def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFiles | None) -> Upstream:
     endpoints = tuple(
         Endpoint(endpoint.address.text, _address(endpoint.address, base), endpoint.weight)
         for endpoint in upstream.endpoints
     )
-    return Upstream(name=name, endpoints=endpoints, **upstream.model_dump(exclude={"endpoints"}))
+    return Upstream(
+        name=name,
+        endpoints=endpoints,
+        tls=_upstream_tls(upstream.tls, files) if upstream.tls and files is not None else None,
+        proxy_protocol=upstream.proxy_protocol or "",
+        **upstream.model_dump(exclude={"endpoints", "tls", "proxy_protocol"}),
+    )
+
+
+def _upstream_tls(tls: schema.UpstreamTls, files: PemFiles) -> UpstreamTls:
+    return UpstreamTls(
+        verify=tls.verify,
+        ca=files.ca,
+        server_name=tls.server_name or "",
+        cert=files.cert,
+        key=files.key,
+        min_version=tls.min_version,
+    )
 
 
 def _access_log(log: schema.AccessLog, base: FilePath) -> AccessLog:

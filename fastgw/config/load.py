@@ -17,6 +17,7 @@ from fastgw.config.document import Document
 from fastgw.config.interpolate import Interpolation
 from fastgw.config.problems import Report
 from fastgw.config.schema import Config, Test
+from fastgw.config.tls_files import read_pem_files
 from fastgw.config.validate import validate
 from fastgw.errors import ConfigError, Problem
 from fastgw.snapshot import Snapshot
@@ -83,10 +84,12 @@ def _load_text(text: str, name: str, base: Path, environment: Mapping[str, str])
     missing = frozenset(path for path, _, _ in interpolation.missing)
     model, broken = validate(document.data, report, missing)
     check(model, report, broken)
+    pem_files = read_pem_files(model, report)
     router = compile_router(model, report, broken)
     if problems := report.problems():
         raise ConfigError(problems)
-    return LoadedConfig(name, document, model, tuple(model.tests), compile_config(model, router, base))
+    snapshot = compile_config(model, router, base, pem_files)
+    return LoadedConfig(name, document, model, tuple(model.tests), snapshot)
 
 
 def _unreadable(name: str, reason: str) -> ConfigError:

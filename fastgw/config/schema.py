@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
-from fastgw.config.values import LOG_FIELDS, OffOr, Short
+from fastgw.config.values import LOG_FIELDS, OffOr, OnOrOff, Short
 
 DEFAULT_LOG_FIELDS = list(LOG_FIELDS[:15])
 
@@ -89,6 +89,19 @@ class Endpoint(Table):
 _read_endpoint = BeforeValidator(lambda value: v.in_table("address", "an address", ENDPOINT_HINT, value))
 
 
+class UpstreamTls(Table):
+    """TLS to an upstream's endpoints."""
+
+    verify: v.Flag = setting(True, "Whether their certificates must be trusted and theirs.")
+    ca: v.FilePath | None = setting(None, "A PEM file with the authorities to trust; the system's if absent.")
+    server_name: v.ServerName | None = setting(
+        None, "The name that is asked for and verified; each endpoint's own host if absent."
+    )
+    cert: v.FilePath | None = setting(None, "A PEM file with our own certificate and its chain.")
+    key: v.FilePath | None = setting(None, "A PEM file with its private key; the certificate's file if absent.")
+    min_version: v.TlsVersion = setting("1.2", "The lowest version that is spoken.")
+
+
 class Upstream(Table):
     """A group of interchangeable backends."""
 
@@ -105,6 +118,12 @@ class Upstream(Table):
     max_queued: v.Natural = setting(1024, "How many requests wait for a connection; more get 503.")
     queue_timeout: v.DurationOrZero = setting("1s", "How long a request waits for a connection before its 503.")
     dns_refresh: v.Duration = setting("30s", "How long a resolved name is believed.")
+    tls: Annotated[UpstreamTls | Literal[False], OnOrOff(UpstreamTls)] = setting(
+        False, "Whether and how TLS is spoken to the endpoints; true: with all its defaults."
+    )
+    proxy_protocol: v.ProxyVersion = setting(
+        False, "The version of the PROXY header with which each connection tells of its client; false: none."
+    )
 
 
 class Match(Table):

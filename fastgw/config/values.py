@@ -36,6 +36,8 @@ LOG_FIELDS = (
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 BALANCES = ("round-robin", "least-requests")
 LOG_FORMATS = ("json", "combined")
+TLS_VERSIONS = ("1.2", "1.3")
+PROXY_VERSIONS = ("v1", "v2")
 
 # Names stand in logs, metrics and URLs of the admin interface, so they stay plain.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
@@ -98,6 +100,12 @@ def log_path(value: object) -> str:
     return text(value)
 
 
+def file_path(value: object) -> str:
+    if not text(value) or "\0" in text(value):
+        raise Wrong("{value} names no file", "name a file", "name a file")
+    return text(value)
+
+
 def off_or(read: Callable[[object], Any], value: object) -> Any:
     """`false`, which switches a default off, or what `read` makes of the value."""
     return False if value is False else read(value)
@@ -145,6 +153,25 @@ class OffOr:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": [handler(schema), {"const": False}]}
+
+
+@dataclass(frozen=True)
+class OnOrOff:
+    """A table, or `true` for one with all its defaults, or `false` for none."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: Any, inner: Callable[[Any], Any]) -> Any:
+            if value is not None and not isinstance(value, (bool, dict, self.model)):
+                hint = "write true, false or { … }"
+                raise Wrong(f"must be true, false or a table, not {kind(value)}", hint, hint)
+            return False if value is False else inner({} if value is True else value)
+
+        return core_schema.no_info_wrap_validator_function(read, handler.generate_schema(self.model))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "boolean"}, handler(schema)]}
 
 
 def _or_reference(pattern: str) -> str:
@@ -230,6 +257,16 @@ LogField: TypeAlias = Annotated[
 ]
 Balance: TypeAlias = Annotated[
     str, PlainValidator(partial(patterns.one_of, BALANCES)), WithJsonSchema({"enum": list(BALANCES)})
+]
+FilePath: TypeAlias = Annotated[str, PlainValidator(file_path), _string()]
+ServerName: TypeAlias = Annotated[str, PlainValidator(addresses.server_name), _string("", "products.internal")]
+TlsVersion: TypeAlias = Annotated[
+    str, PlainValidator(partial(patterns.one_of, TLS_VERSIONS)), WithJsonSchema({"enum": list(TLS_VERSIONS)})
+]
+ProxyVersion: TypeAlias = Annotated[
+    str | Literal[False],
+    PlainValidator(partial(off_or, partial(patterns.one_of, PROXY_VERSIONS))),
+    _or_false({"enum": list(PROXY_VERSIONS)}),
 ]
 
 Host: TypeAlias = Annotated[
