@@ -85,6 +85,7 @@ LONGER = {
 _BAD_CONFIGS = "tests/config/test_load.py"
 _RAW_BYTES = "tests/end_to_end/test_vectors.py"
 TESTED_IN: dict[str, str] = {
+    "fastgw/net/dial.py": "tests/end_to_end/test_upstream_tls.py",
     "fastgw/__main__.py": "tests/test_cli.py",
     "fastgw/errors.py": "tests/test_readme.py",
     "fastgw/snapshot.py": "tests/config/test_compile.py",
