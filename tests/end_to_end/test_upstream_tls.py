@@ -1,4 +1,4 @@
-"""TLS to backends, with the real gateway and backends of Python's ssl: who is trusted, what is resumed, what is told."""
+"""TLS to backends, with the real gateway and backends of Python's ssl: who is trusted, resumed, and told what."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ class TlsBackend:
         self._context = context
         self._closes = closes
         self.resumed: list[bool] = []
-        self.prefixes: list[bytes] = []
         self._listener = create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
