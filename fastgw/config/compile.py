@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
@@ -11,6 +10,7 @@ from typing import Literal
 from fastgw.config import schema
 from fastgw.config.addresses import HostPort
 from fastgw.config.checks import default_name
+from fastgw.config.cpus import usable_cpus
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Report, path_text
@@ -51,7 +51,7 @@ def compile_config(
         trusted_proxies=tuple(network for network in server.trusted_proxies if network is not None),
         trusts_unix=None in server.trusted_proxies,
         drain_timeout=server.drain_timeout,
-        workers=_usable_cores() if server.workers == "auto" else server.workers,
+        workers=usable_cpus() if server.workers == "auto" else server.workers,
     )
 
 
@@ -71,10 +71,6 @@ def compile_router(config: schema.Config, report: Report, broken: frozenset[Path
 
 def _is_unclear(index: int, broken: frozenset[Path]) -> bool:
     return any(touches(broken, ("routes", index, key)) for key in ("host", "path", "methods", "match"))
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _listener(index: int, listener: schema.Listener, base: FilePath) -> Listener:

@@ -34,7 +34,7 @@ _KILL_AFTER_S = 5.0
 
 
 def run(config_path: Path, loaded: LoadedConfig) -> int:
-    """Serves until SIGTERM or SIGINT; the exit status. 1: a socket can't be had."""
+    """Serves until it is told to stop; the exit status. 1: a socket can't be had."""
     _raise_file_limit()
     snapshot = loaded.snapshot
     try:
@@ -70,9 +70,9 @@ class Supervisor:
         self._ready = 0
 
     async def run(self, config_path: Path) -> int:
-        """Until SIGTERM or SIGINT, and the drain after it; the exit status."""
+        """Until SIGTERM, SIGINT or SIGQUIT, and the drain after it; the exit status."""
         loop = asyncio.get_running_loop()
-        for stop in (signal.SIGTERM, signal.SIGINT):
+        for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(stop, self._stop)
         loop.add_signal_handler(signal.SIGUSR1, self._tell_workers, signal.SIGUSR1)
         # Left alone it would end the gateway without a drain when a terminal closes.
@@ -83,6 +83,11 @@ class Supervisor:
         return 0
 
     def _stop(self) -> None:
+        """Lets what is in flight end; told once more, it waits no longer."""
+        if self._stopping.is_set():
+            report("told to stop once more: what is in flight is broken off")
+            self._tell_workers(signal.SIGKILL)
+            return
         self._stopping.set()
         self._tell_workers(signal.SIGTERM)
 

@@ -85,7 +85,16 @@ def run_to_the_end(directory: Path, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def accepts(gateway: GatewayProcess) -> bool:
+    """Whether somebody listens on its port."""
+    try:
+        Client(gateway.address).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_stop_lets_every_exchange_in_flight_end(number: int, played: PlayedBackend, start: Start) -> None:
     gateway = start(config(played.address))
     with contextlib.ExitStack() as stack:
@@ -112,6 +121,20 @@ def test_a_stop_lets_every_exchange_in_flight_end(number: int, played: PlayedBac
         assert [(one.status, one.body) for one in received] == [(200, BODY)] * IN_FLIGHT
         assert all(client.read_to_end() == b"" for client in busy)
     gateway.stop()
+
+
+def test_a_second_stop_waits_for_nobody(played: PlayedBackend, start: Start) -> None:
+    gateway = start(config(played.address))
+    with Client(gateway.address) as client:
+        client.send(get())
+        played.accept().read_request()
+        gateway.signal(signal.SIGTERM)
+        # Of the first it is told when the port closes.
+        assert eventually(lambda: not accepts(gateway))
+        gateway.signal(signal.SIGTERM)
+        assert client.read_to_end() == b""
+    assert gateway.wait() == 0
+    assert "what is in flight is broken off" in gateway.stderr
 
 
 def test_what_is_on_its_way_when_the_stop_begins_is_answered(backend: RecordingBackend, start: Start) -> None:
@@ -155,14 +178,7 @@ def test_during_a_stop_new_clients_are_refused_at_once(workers: int, played: Pla
         connection.read_request()
         gateway.signal(signal.SIGTERM)
 
-        def is_refused() -> bool:
-            try:
-                Client(gateway.address).close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        assert eventually(is_refused)
+        assert eventually(lambda: not accepts(gateway))
         connection.answer(BODY)
         assert client.read_answer().body == BODY
     gateway.stop()
