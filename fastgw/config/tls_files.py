@@ -42,11 +42,11 @@ def _read_upstream(path: Path, upstream: Upstream, tls: UpstreamTls, report: Rep
     if not tls.verify and tls.ca is not None:
         report.at_value((*where, "ca"), "nothing is verified, so nobody is trusted", "remove ca, or verify = false")
     if tls.key is not None and tls.cert is None:
-        report.at_value((*where, "key"), "there is no certificate for it", "name its file: cert = \"client.pem\"")
+        report.at_value((*where, "key"), "there is no certificate for it", 'name its file: cert = "client.pem"')
     unnamed = any(endpoint.address.unix_path for endpoint in upstream.endpoints)
     if unnamed and tls.verify and tls.server_name is None:
         message = "a Unix socket has no name that could be verified"
-        report.at_key(where, message, "write server_name = \"products.internal\"")
+        report.at_key(where, message, 'write server_name = "products.internal"')
     base = report.document.base
     ca = _read(base, tls.ca, (*where, "ca"), report)
     cert = _read(base, tls.cert, (*where, "cert"), report)
@@ -85,7 +85,7 @@ def _try_pair(base: FilePath, tls: UpstreamTls, where: Path, report: Report) -> 
     cert_file, key_file = base / (tls.cert or ""), base / (tls.key or tls.cert or "")
     key_where = (*where, "cert" if tls.key is None else "key")
     if b"PRIVATE KEY-----" not in key_file.read_bytes():
-        report.at_value(key_where, f"the file {key_file} holds no private key", "name its file: key = \"client.key\"")
+        report.at_value(key_where, f"the file {key_file} holds no private key", 'name its file: key = "client.key"')
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file, _no_password)

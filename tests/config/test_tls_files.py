@@ -64,5 +64,3 @@ def test_what_can_not_be_used_is_told_with_its_place(written: str, expected: str
     (problem,) = said(written, files)
     assert problem.startswith("config.toml:3:")
     assert expected in problem
-
-
