@@ -104,10 +104,10 @@ def _remove_stale(path: str) -> None:
 
 
 def shut(sock: socket.socket) -> None:
-    """Closes a listening socket for all processes that have it: new clients are refused, and not left waiting."""
+    """Closes a TCP socket that listens for all processes that have it, so that new clients are refused, and not left
+    waiting. Whoever listens on it again takes clients again."""
     with sock, contextlib.suppress(OSError):
-        # Another worker that shares it may have been faster.
-        sock.shutdown(socket.SHUT_RDWR if sock.family == socket.AF_UNIX else socket.SHUT_RD)
+        sock.shutdown(socket.SHUT_RD)
 
 
 def unlink_unix_sockets(snapshot: Snapshot) -> None:

@@ -46,10 +46,7 @@ def run(config_path: Path, loaded: LoadedConfig) -> int:
         report(str(error))
         return 1
     supervisor = Supervisor(snapshot, sockets)
-    try:
-        return asyncio.run(supervisor.run(config_path))
-    finally:
-        unlink_unix_sockets(snapshot)
+    return asyncio.run(supervisor.run(config_path))
 
 
 def _raise_file_limit() -> None:
@@ -89,6 +86,8 @@ class Supervisor:
             self._tell_workers(signal.SIGKILL)
             return
         self._stopping.set()
+        # Now, and not at the end: by then the files may be another gateway's.
+        unlink_unix_sockets(self._snapshot)
         self._tell_workers(signal.SIGTERM)
 
     def _tell_workers(self, number: int) -> None:

@@ -85,15 +85,16 @@ class Worker:
 
     async def _drain(self, listening: list[asyncio.Server]) -> None:
         self.gateway.draining = True
-        shared = [sock.dup() for sock in self._sockets]
-        for sock in shared:
+        # A Unix socket is all workers' together, and the supervisor's to close.
+        own = [sock.dup() for sock in self._sockets if sock.family != socket.AF_UNIX]
+        for sock in own:
             # The kernel takes no more than one connection ahead of us, and the next turns of the loop accept what is
             # there already.
             sock.listen(0)
         await asyncio.sleep(_DRAIN_LOOK_S)
         for one in listening:
             one.close()
-        for sock in shared:
+        for sock in own:
             shut(sock)
         for server in self.servers:
             server.drain()

@@ -292,3 +292,44 @@ def test_two_workers_are_both_replaced_and_both_stopped(backend: RecordingBacken
             clients = [stack.enter_context(Client(gateway.address)) for _ in range(IDLE)]
             assert [client.ask(get(b"/here")).body for client in clients] == [b"here"] * IDLE
         assert eventually(lambda: len(set(gateway.worker_pids()) - set(dead)) == 2)
+
+
+def unix_config(path: Path) -> str:
+    return f"""
+        [server]
+        workers = 2
+        [[listeners]]
+        address = "{LISTEN}"
+        [[listeners]]
+        address = "unix:{path}"
+        [[routes]]
+        respond = {{ body = "here" }}
+    """
+
+
+def test_one_worker_that_is_stopped_leaves_the_unix_socket_to_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sock"
+    with GatewayProcess(unix_config(path), tmp_path) as gateway:
+        stopped = gateway.worker_pids()[0]
+        watch = os.pidfd_open(stopped)
+        os.kill(stopped, signal.SIGTERM)
+        assert ends(watch)
+        os.close(watch)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Client(str(path))) for _ in range(IDLE)]
+            assert [client.ask(get()).body for client in clients] == [b"here"] * IDLE
+
+
+def test_the_file_of_a_unix_socket_is_gone_when_a_stop_begins(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / "gateway.sock"
+    gateway = start(unix_config(path))
+    with Client(str(path)) as client:
+        client.send(b"GET / HTTP/1.1\r\n")
+        gateway.signal(signal.SIGTERM)
+        assert eventually(lambda: not path.exists())
+        # What comes there meanwhile is another gateway's.
+        path.touch()
+        client.send(b"Host: a.test\r\n\r\n")
+        assert client.read_answer().body == b"here"
+    gateway.stop()
+    assert path.exists()
