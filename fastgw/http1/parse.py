@@ -45,6 +45,8 @@ _PLAIN_LINE = re.compile(rb"([A-Z]+) (/[!\"$->@-\[\]-~]*)(\?[!\"$-~]*)? HTTP/1\.
 STRAY_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 # Protocols that carry HTTP themselves: through a tunnel, a client would speak past the gateway's rules.
 _CARRIES_HTTP = re.compile(rb"(?i)(?:^|[, \t])(?:h2c|http|tls)(?:$|[/, \t])")
+# Each connection keeps the last head that may be repeated, so a larger one is parsed each time instead.
+_REPEATABLE_MAX = 2048
 # A client that asks for more options than this wants something else (each costs a pass over the head).
 _CONNECTION_OPTIONS_MAX = 16
 
@@ -188,7 +190,7 @@ def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHe
         if name is None:
             return errors.BAD_HOST
         request.host_name = name
-    if request.minor and not request.scheme:
+    if request.minor and not request.scheme and len(head) <= _REPEATABLE_MAX:
         request.lines = head[len(line) :]
     return request
 

@@ -144,7 +144,7 @@ class DownstreamConnection(asyncio.Protocol):
             self.trusted = snapshot.trusts_unix
         self.forwarded = lines_before_host(self.client, self.scheme)
         if not self._server.admit(self):
-            self._refuse_partial(errors.CONNECTION_LIMIT)
+            self._refuse_unread(errors.CONNECTION_LIMIT)
             return
         # A client that connects and says nothing gets the time of a head, not that of an idle connection.
         self.deadline = self._gateway.now() + self._limits.head_timeout
@@ -434,17 +434,17 @@ class DownstreamConnection(asyncio.Protocol):
             return
         if (data != b"\r" and not is_token(data.partition(b" ")[0])) or STRAY_LINE_END.search(data) is not None:
             # A TLS hello or another protocol, or a head whose end would never be found (RFC 9112 §2.2).
-            self._refuse_partial(errors.MALFORMED)
+            self._refuse_unread(errors.MALFORMED)
         elif len(data) >= self._limits.head_size:
             long_line = data.find(b"\r\n") < 0
-            self._refuse_partial(errors.TARGET_TOO_LONG if long_line else errors.HEAD_TOO_LARGE)
+            self._refuse_unread(errors.TARGET_TOO_LONG if long_line else errors.HEAD_TOO_LARGE)
         else:
             self._buffer = data
             if not self._in_head:
                 self._in_head = True
                 self.deadline = self._gateway.now() + self._limits.head_timeout
 
-    def _refuse_partial(self, failure: Failure) -> None:
+    def _refuse_unread(self, failure: Failure) -> None:
         exchange = self._exchange = Exchange(self._gateway, self, self._gateway.now())
         self._refuse(exchange, failure)
 
@@ -628,7 +628,7 @@ class DownstreamConnection(asyncio.Protocol):
         exchange = self._exchange
         if self.reading == HEAD:
             if self._buffer:
-                self._refuse_partial(errors.HEAD_TIMEOUT)
+                self._refuse_unread(errors.HEAD_TIMEOUT)
             elif self.transport.get_write_buffer_size():
                 self.transport.abort()
             else:

@@ -187,6 +187,11 @@ def test_a_request_that_repeats_an_earlier_one_s_lines_is_read_as_if_it_were_the
     assert repeated == alone
 
 
+def test_a_large_head_is_not_kept_for_the_next_request() -> None:
+    small, large = (accepted(b"X-A: " + b"a" * size) for size in (1000, 2048))
+    assert (small.lines != b"", large.lines) == (True, b"")
+
+
 def test_a_repeated_request_costs_no_second_look_at_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     parser = RequestParser()
     earlier = parser.parse(PLAIN, 8192, 100)
