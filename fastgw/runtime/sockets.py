@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import socket
 import stat
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -103,11 +105,39 @@ def _remove_stale(path: str) -> None:
                 os.unlink(path)
 
 
+# A filter on a socket that listens (classic BPF, filter.rst in the kernel's documentation): it lets everything pass
+# but a SYN without an ACK, by the flags in byte 13 of the TCP header (RFC 9293 §3.1).
+_ALL_BUT_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # A = the flags
+        (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+        (0x15, 0, 1, 0x02),  # if A == SYN
+        (0x06, 0, 0, 0),  # then drop it,
+        (0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
+    )
+)
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
+
+
+def hold_off(sock: socket.socket) -> None:
+    """Lets no new client in on a TCP socket that listens; those that have come, or whose handshake is under way, can
+    still be accepted. Who comes now tries again after a second, and learns then what has become of the socket: it is
+    refused, and never reset."""
+    instructions = ctypes.create_string_buffer(_ALL_BUT_SYN)
+    program = struct.pack("HL", len(_ALL_BUT_SYN) // 8, ctypes.addressof(instructions))
+    # Where the kernel can't do it, a client that comes in this very moment is reset.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
 def shut(sock: socket.socket) -> None:
     """Closes a TCP socket that listens for all processes that have it, so that new clients are refused, and not left
     waiting. Whoever listens on it again takes clients again."""
     with sock, contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RD)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def unlink_unix_sockets(snapshot: Snapshot) -> None:

@@ -26,7 +26,7 @@ from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver
 from fastgw.runtime import channel
 from fastgw.runtime.report import report, report_exception
-from fastgw.runtime.sockets import BACKLOG, shut
+from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import Snapshot
 
 # How often a draining worker looks whether it is done.
@@ -88,9 +88,8 @@ class Worker:
         # A Unix socket is all workers' together, and the supervisor's to close.
         own = [sock.dup() for sock in self._sockets if sock.family != socket.AF_UNIX]
         for sock in own:
-            # The kernel takes no more than one connection ahead of us, and the next turns of the loop accept what is
-            # there already.
-            sock.listen(0)
+            # The next turns of the loop accept what is there already.
+            hold_off(sock)
         await asyncio.sleep(_DRAIN_LOOK_S)
         for one in listening:
             one.close()

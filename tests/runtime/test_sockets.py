@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
+import select
 import socket
 from pathlib import Path
 
 import pytest
 
 from fastgw.config.load import load_text
-from fastgw.runtime.sockets import CannotListen, bind_all, unlink_unix_sockets
+from fastgw.runtime.sockets import CannotListen, bind_all, hold_off, shut, unlink_unix_sockets
 from fastgw.snapshot import Snapshot
 
 
@@ -83,3 +85,27 @@ def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
     with pytest.raises(CannotListen):
         bind_all(listening_on(f"unix:{path}"), 0)
     assert path.read_text() == "precious"
+
+
+def test_while_a_socket_closes_who_has_come_is_accepted_and_who_comes_is_refused_and_not_reset() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (listening,) = bind_all(listening_on(f"127.0.0.1:{port}"), 0)
+    address = listening.getsockname()
+    with socket.create_connection(address) as early, socket.socket() as late:
+        hold_off(listening)
+        late.setblocking(False)
+        assert late.connect_ex(address) == errno.EINPROGRESS
+        accepted, _ = listening.accept()
+        with accepted:
+            early.sendall(b"x")
+            assert accepted.recv(1) == b"x"
+        assert select.select([], [late], [], 0)[1] == []
+        shut(listening.dup())
+        select.select([], [late], [], 10)
+        assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+    # Whoever listens on it again takes clients again.
+    listening.listen()
+    socket.create_connection(address, 10).close()
+    listening.close()
