@@ -60,6 +60,12 @@ BAD_FRAMING = Failure(400, "bad-framing", "The length of the request body is amb
 BAD_CHUNK = Failure(400, "bad-chunk", "The chunked request body is not well-formed.", closes=True)
 BAD_EXPECTATION = Failure(417, "bad-expectation", "The only expectation supported is 100-continue.", closes=True)
 CODING_UNKNOWN = Failure(501, "unknown-coding", "The only transfer coding supported is chunked.", closes=True)
+PLAIN_TEXT = Failure(
+    400, "plain-text", "This port speaks HTTPS, and the request came in plain text: write https://.", closes=True
+)
+MISDIRECTED_HOST = Failure(
+    421, "misdirected-host", "The request is for a host that has another certificate than the connection.", closes=True
+)
 MISDIRECTED = Failure(421, "misdirected", "The request is for another scheme than it came by.", closes=True)
 METHOD_UNKNOWN = Failure(501, "unknown-method", "The request method is not supported.", closes=True)
 CONNECT_REFUSED = Failure(501, "connect-refused", "CONNECT is not supported.", closes=True)

@@ -19,6 +19,7 @@ from fastgw.http1.fields import finder
 from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHead
 from fastgw.policy.forwarded import believe
 from fastgw.policy.router import METHOD_NOT_ALLOWED
+from fastgw.policy.tls_session import CLIENT_CERTIFICATE_LINES, TlsSession
 from fastgw.ports import Downstream, Pool, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
 
@@ -34,6 +35,9 @@ ENDED = 2
 
 # RFC 9110 §9.2.2: these may be sent again when the connection died before an answer.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
+
+# RFC 9110 §4.2.2: what a URL leaves out.
+HTTPS_PORT = 443
 
 # RFC 9110 §7.6.2: these say how many may forward them.
 _COUNTS_FORWARDS = frozenset((b"OPTIONS", b"TRACE"))
@@ -129,7 +133,7 @@ class Exchange:
             self.bytes_in = len(body)
             self.request_complete = complete
         step = CONTINUE
-        if self.downstream.trusted or request.scheme:
+        if self.downstream.needs_identifying or request.scheme:
             step = self._identify()
         if step == CONTINUE:
             step = self._match_route()
@@ -146,22 +150,49 @@ class Exchange:
         self.fail(failure)
 
     def _identify(self) -> int:
-        """Whose request it is: a trusted proxy says so, and what its id is; others are who they connect as."""
+        """Whose request it is, and whether it has come to the right place."""
         request, downstream = self.request, self.downstream
-        if not downstream.trusted:
-            if request.scheme != downstream.scheme:
-                # RFC 9110 §7.4: a request for https that came in plain text is for somebody else.
-                self.fail(errors.MISDIRECTED)
-                return REPLY
-            return CONTINUE
+        if self.gateway.snapshot.has_client_cert_headers:
+            request.fields = CLIENT_CERTIFICATE_LINES.sub(b"", request.fields)
+        session, scheme = downstream.session, downstream.scheme
+        if session is not None and session.misdirects(request.host_name):
+            # RFC 9110 §15.5.20: else a client would get past what the other certificate's clients must show.
+            self.fail(errors.MISDIRECTED_HOST)
+            return REPLY
+        if downstream.trusted:
+            scheme = self._believe(downstream, session)
+        elif request.scheme and request.scheme != scheme:
+            # RFC 9110 §7.4: a request for https that came in plain text is for somebody else.
+            self.fail(errors.MISDIRECTED)
+            return REPLY
+        if downstream.redirect_to_https and scheme == b"http":
+            self._redirect_to_https(downstream.redirect_to_https)
+            return REPLY
+        return CONTINUE
+
+    def _believe(self, downstream: Downstream, session: TlsSession | None) -> bytes:
+        """A trusted proxy says who its client is, what its id is, and by what scheme it came: gives that."""
+        request = self.request
         if REQUEST_ID.fullmatch(request.request_id):
             self.request_id = request.request_id
-        if request.forwarded is not None:
-            networks = self.gateway.snapshot.trusted_proxies
-            forwarding = believe(request.forwarded, downstream.client, downstream.scheme, request.host, networks)
-            self.client = forwarding.client
-            self.fields = forwarding.lines
-        return CONTINUE
+        if request.forwarded is None:
+            return downstream.scheme
+        networks = self.gateway.snapshot.trusted_proxies
+        forwarding = believe(request.forwarded, downstream.client, downstream.scheme, request.host, networks)
+        self.client = forwarding.client
+        self.fields = forwarding.lines if session is None else forwarding.lines + session.lines
+        return forwarding.scheme
+
+    def _redirect_to_https(self, port: int) -> None:
+        """The same URL by https. Without a Host (HTTP/1.0) there is none."""
+        request = self.request
+        if not request.host_name:
+            self.fail(errors.BAD_HOST)
+            return
+        where = b"" if port == HTTPS_PORT else b":%d" % port
+        path = b"/" if request.path == b"*" else request.path
+        location = b"\r\nLocation: https://%b%b%b%b" % (request.host_name, where, path, request.query)
+        self._reply(encode.status_line(308), 308, location, b"")
 
     def _match_route(self) -> int:
         request = self.request

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
     from fastgw.http1.message import Data
+    from fastgw.policy.tls_session import TlsSession
 
 
 class Downstream(Protocol):
@@ -22,6 +23,9 @@ class Downstream(Protocol):
     listener_name: str
     congested: bool  # what is written to it waits
     trusted: bool  # whether what it says of those before it is believed
+    session: TlsSession | None  # None: plain text
+    redirect_to_https: int  # the port of the https URL to which it is sent away; 0: it is not
+    needs_identifying: bool  # whether more than its address and Host says whose its requests are, and what for
     forwarded: bytes  # the lines that tell the upstream of it, up to where the host goes
 
     def send_informational(self, line: bytes, fields: bytes) -> None:

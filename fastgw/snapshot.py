@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from fastgw.policy.router import Router
+from fastgw.policy.tls_session import CertificateNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,44 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate with its chain, and its private key: PEM."""
+
+    cert: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """How a listener speaks TLS. What files hold is here itself, so that all workers have the same."""
+
+    pairs: tuple[KeyPair, ...]
+    # Each of the contexts has one or more of the pairs, of different kinds of key: `names` chooses the group.
+    groups: tuple[tuple[int, ...], ...]
+    names: CertificateNames
+    min_version: str = "1.2"
+    # PEM; empty: clients are not asked for certificates.
+    client_ca: bytes = b""
+    # Else they may have none.
+    requires_client_cert: bool = True
+    # Whether the upstreams are told of them.
+    client_cert_headers: bool = False
+    # Strict-Transport-Security for all answers, a header line begun by CRLF; empty: none.
+    hsts: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     name: str
     address: Address
     max_connections: int = 10_000
     limits: Limits = field(default_factory=Limits)
+    # None: plain text.
+    tls: ListenerTls | None = None
+    # Each connection begins with a PROXY header.
+    proxy_protocol: bool = False
+    # The port of the https URL to which all requests are sent away; 0: none is.
+    redirect_to_https: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +224,7 @@ class Snapshot:
     # "unix:" was named.
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     trusts_unix: bool = False
+    # Some listener tells upstreams of client certificates, so no client of any may.
+    has_client_cert_headers: bool = False
     drain_timeout: float = 30.0
     workers: int = 1

@@ -14,6 +14,7 @@ from fastgw.gateway import Gateway
 from fastgw.http1.message import RequestHead, ResponseHead
 from fastgw.http1.parse_response import parse_response
 from fastgw.policy.forwarded import lines_before_host
+from fastgw.policy.tls_session import TlsSession
 from fastgw.snapshot import Snapshot
 
 _LISTENER = '[[listeners]]\nname = "in"\naddress = "127.0.0.1:0"\n'
@@ -79,8 +80,9 @@ class FakeClient:
         self.client = client
         self.scheme = b"http"
         self.listener_name = "in"
-        self.trusted = trusted
-        self.congested = False
+        self.trusted = self.needs_identifying = trusted
+        self.session: TlsSession | None = None
+        self.redirect_to_https = 0
         self.congested = False
         self.forwarded = lines_before_host(client, b"http")
         self.events: list[str] = []

@@ -85,6 +85,8 @@ LONGER = {
 _BAD_CONFIGS = "tests/config/test_load.py"
 _RAW_BYTES = "tests/end_to_end/test_vectors.py"
 TESTED_IN: dict[str, str] = {
+    "fastgw/net/origin.py": "tests/net/test_arrival.py",
+    "fastgw/net/hsts.py": "tests/end_to_end/test_listener_tls.py",
     "fastgw/net/dial.py": "tests/end_to_end/test_upstream_tls.py",
     "fastgw/__main__.py": "tests/test_cli.py",
     "fastgw/errors.py": "tests/test_readme.py",
@@ -101,6 +103,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/config/checks.py": _BAD_CONFIGS,
     "fastgw/config/document.py": _BAD_CONFIGS,
     "fastgw/config/header_lines.py": _BAD_CONFIGS,
+    "fastgw/config/listener_checks.py": _BAD_CONFIGS,
     "fastgw/config/route_checks.py": _BAD_CONFIGS,
     "fastgw/config/values.py": _BAD_CONFIGS,
     "fastgw/config/schema.py": "tests/config/test_json_schema.py",

@@ -35,6 +35,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DESCRIBED: dict[type[BaseModel], str] = {
     schema.Server: "### `[server]`",
     schema.Listener: "### `[[listeners]]`",
+    schema.ListenerTls: "### `[listeners.tls]`",
+    schema.CertificatePair: "The certificates' tables:",
+    schema.Hsts: "\n`hsts` as a table:",
     schema.Limits: "### `[listeners.limits]`",
     schema.AccessLog: "### `[access_log]`",
     schema.Upstream: "### `[upstreams.NAME]`",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from fastgw.config.addresses import HostPort
 from fastgw.config.document import Path, touches
+from fastgw.config.listener_checks import check_listener
 from fastgw.config.problems import Report, did_you_mean, names_there_are, path_text
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
@@ -22,6 +23,8 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
     """Reports all contradictions."""
     _check_presence(config, report, broken)
     _check_listeners(config.listeners, report, broken)
+    for index, listener in enumerate(config.listeners):
+        check_listener(("listeners", index), listener, config.server.trusted_proxies, report, broken)
     _check_access_log(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(("upstreams", name), upstream, report)
@@ -83,12 +86,6 @@ def _check_listeners(listeners: Sequence[Listener], report: Report, broken: froz
         if is_fixed and first.setdefault(key, index) != index:
             before = path_text(("listeners", first[key]))
             report.at_value((*path, "address"), f"the address is taken by {before}", "give each its own address")
-        limits = listener.limits
-        if "target_size" in limits.model_fields_set and limits.target_size > limits.head_size:
-            report.at_value(
-                (*path, "limits", "target_size"), "is more than head_size, and the target is a part of the head",
-                "write a smaller one, or a larger head_size",
-            )  # fmt: skip
 
 
 def _check_unix(path: Path, address: HostPort, report: Report) -> None:

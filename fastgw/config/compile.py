@@ -9,21 +9,24 @@ from typing import Literal
 
 from fastgw.config import schema
 from fastgw.config.addresses import HostPort
+from fastgw.config.certificates import group_certificates
 from fastgw.config.checks import default_name
 from fastgw.config.cpus import usable_cpus
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Report, path_text
 from fastgw.config.route_checks import json_text
-from fastgw.config.tls_files import PemFiles
+from fastgw.config.tls_files import ListenerFiles, PemFiles, TlsFiles
 from fastgw.policy.router import Condition, Router, Rule
 from fastgw.snapshot import (
     AccessLog,
     Address,
     Endpoint,
     HeaderEdits,
+    KeyPair,
     Limits,
     Listener,
+    ListenerTls,
     LocalReply,
     PathTemplate,
     Rewrite,
@@ -34,22 +37,27 @@ from fastgw.snapshot import (
 )
 
 
-def compile_config(
-    config: schema.Config, router: Router, base: FilePath, pem_files: Mapping[str, PemFiles]
-) -> Snapshot:
-    """The snapshot of a configuration without problems; relative paths in it start from `base`. `pem_files` is what
-    the files of its upstreams' TLS hold."""
+def compile_config(config: schema.Config, router: Router, base: FilePath, tls_files: TlsFiles) -> Snapshot:
+    """The snapshot of a configuration without problems; relative paths in it start from `base`. `tls_files` is what
+    the files of its TLS hold."""
     server = config.server
     return Snapshot(
-        listeners=tuple(_listener(index, listener, base) for index, listener in enumerate(config.listeners)),
+        listeners=tuple(
+            _listener(index, listener, base, tls_files.listeners.get(index))
+            for index, listener in enumerate(config.listeners)
+        ),
         upstreams={
-            name: _upstream(name, upstream, base, pem_files.get(name)) for name, upstream in config.upstreams.items()
+            name: _upstream(name, upstream, base, tls_files.upstreams.get(name))
+            for name, upstream in config.upstreams.items()
         },
         routes=tuple(_route(index, route, config.defaults) for index, route in enumerate(config.routes)),
         router=router,
         access_log=_access_log(config.access_log, base),
         trusted_proxies=tuple(network for network in server.trusted_proxies if network is not None),
         trusts_unix=None in server.trusted_proxies,
+        has_client_cert_headers=any(
+            listener.tls is not None and listener.tls.client_cert_headers for listener in config.listeners
+        ),
         drain_timeout=server.drain_timeout,
         workers=usable_cpus() if server.workers == "auto" else server.workers,
     )
@@ -73,13 +81,37 @@ def _is_unclear(index: int, broken: frozenset[Path]) -> bool:
     return any(touches(broken, ("routes", index, key)) for key in ("host", "path", "methods", "match"))
 
 
-def _listener(index: int, listener: schema.Listener, base: FilePath) -> Listener:
+def _listener(index: int, listener: schema.Listener, base: FilePath, files: ListenerFiles | None) -> Listener:
     return Listener(
         name=listener.name or default_name("listener", index),
         address=_address(listener.address, base),
         max_connections=listener.max_connections,
         limits=Limits(**listener.limits.model_dump()),
+        tls=None if listener.tls is None or files is None else _listener_tls(listener.tls, files),
+        proxy_protocol=listener.proxy_protocol,
+        redirect_to_https=listener.redirect_to_https or 0,
     )
+
+
+def _listener_tls(tls: schema.ListenerTls, files: ListenerFiles) -> ListenerTls:
+    groups, names = group_certificates(files.certificates)
+    return ListenerTls(
+        pairs=tuple(KeyPair(one.cert, one.key) for one in files.certificates),
+        groups=groups,
+        names=names,
+        min_version=tls.min_version,
+        client_ca=files.client_ca,
+        requires_client_cert=tls.client_auth == "required",
+        client_cert_headers=tls.client_cert_headers,
+        hsts=b"" if tls.hsts is None else _hsts_line(tls.hsts),
+    )
+
+
+def _hsts_line(hsts: schema.Hsts) -> bytes:
+    directives = [f"max-age={int(hsts.max_age)}"]
+    directives += ["includeSubDomains"] if hsts.include_subdomains else []
+    directives += ["preload"] if hsts.preload else []
+    return b"\r\nStrict-Transport-Security: " + "; ".join(directives).encode()
 
 
 def _address(address: HostPort, base: FilePath) -> Address:

@@ -17,7 +17,7 @@ from fastgw.config.document import Document
 from fastgw.config.interpolate import Interpolation
 from fastgw.config.problems import Report
 from fastgw.config.schema import Config, Test
-from fastgw.config.tls_files import read_pem_files
+from fastgw.config.tls_files import read_tls_files
 from fastgw.config.validate import validate
 from fastgw.errors import ConfigError, Problem
 from fastgw.snapshot import Snapshot
@@ -36,6 +36,8 @@ class LoadedConfig:
     model: Config
     tests: tuple[Test, ...]
     snapshot: Snapshot
+    # Sentences for whoever runs the gateway.
+    warnings: tuple[str, ...] = ()
 
 
 def load_config(path: Path) -> LoadedConfig:
@@ -84,12 +86,12 @@ def _load_text(text: str, name: str, base: Path, environment: Mapping[str, str])
     missing = frozenset(path for path, _, _ in interpolation.missing)
     model, broken = validate(document.data, report, missing)
     check(model, report, broken)
-    pem_files = read_pem_files(model, report)
+    tls_files = read_tls_files(model, report)
     router = compile_router(model, report, broken)
     if problems := report.problems():
         raise ConfigError(problems)
-    snapshot = compile_config(model, router, base, pem_files)
-    return LoadedConfig(name, document, model, tuple(model.tests), snapshot)
+    snapshot = compile_config(model, router, base, tls_files)
+    return LoadedConfig(name, document, model, tuple(model.tests), snapshot, tls_files.warnings)
 
 
 def _unreadable(name: str, reason: str) -> ConfigError:

@@ -39,7 +39,7 @@ class Server(Table):
     workers: v.Workers = setting("auto", 'Worker processes; "auto" is one per core that this process may use.')
     drain_timeout: v.DurationOrZero = setting("30s", "How long a stop waits for the exchanges in flight.")
     trusted_proxies: list[v.Network] = setting(
-        [], 'Whose X-Forwarded-* headers are believed: networks, addresses, or "unix:" for Unix sockets.'
+        [], 'Whose X-Forwarded-* and PROXY headers are believed: networks, addresses, or "unix:" for Unix sockets.'
     )
 
 
@@ -57,6 +57,45 @@ class Limits(Table):
     requests_per_connection: v.Positive = setting(10_000, "After as many, the connection is closed.")
 
 
+class CertificatePair(Table):
+    """A certificate and its private key."""
+
+    cert: v.FilePath = Field(
+        description="A PEM file with the certificate, and behind it the chain that leads to its authority.",
+        examples=["shop.pem"],
+    )
+    key: v.FilePath | None = setting(None, "A PEM file with its private key; the certificate's file if absent.")
+
+
+class Hsts(Table):
+    """Strict-Transport-Security: browsers come by https only, whatever a link says."""
+
+    max_age: v.DurationOrZero = Field(description="For how long; 0 takes it back.", examples=["365d"])
+    include_subdomains: v.Flag = setting(False, "Whether all hosts below are meant, too.")
+    preload: v.Flag = setting(False, "Whether browsers may ship with it; very hard to take back.")
+
+
+_read_hsts = BeforeValidator(lambda value: v.in_table("max_age", "a duration", 'write "365d"', value))
+
+
+class ListenerTls(Table):
+    """TLS to clients."""
+
+    certificates: list[CertificatePair] = Field(
+        description="The certificates; the client's server name chooses, and the first is for all others.",
+        examples=[[{"cert": "shop.pem", "key": "shop.key"}]],
+    )
+    min_version: v.TlsVersion = setting("1.2", "The lowest version that is spoken.")
+    client_ca: v.FilePath | None = setting(
+        None, "A PEM file with the authorities of client certificates; if absent, clients are asked for none."
+    )
+    client_auth: v.ClientAuth = setting("required", "Whether a client must have one of them; with client_ca.")
+    client_cert_headers: v.Flag = setting(False, "Whether upstreams are told of them in X-Client-Cert-* headers.")
+    hsts: Annotated[Hsts, _read_hsts, Short("For how long.")] | None = setting(
+        None, "Strict-Transport-Security in all answers."
+    )
+
+
 class Listener(Table):
     """An address that clients connect to."""
 
@@ -66,6 +105,13 @@ class Listener(Table):
         examples=["0.0.0.0:8080"],
     )
     max_connections: v.Positive = setting(10_000, "Open connections per worker; more get 503.")
+    tls: ListenerTls | None = setting(None, "TLS to clients; plain text if absent.")
+    redirect_to_https: v.HttpsPort = setting(
+        False, "Whether all requests are sent to their https URL, with 308; a number is the port of that."
+    )
+    proxy_protocol: v.Flag = setting(
+        False, "Whether each connection begins with a PROXY header, from one of server.trusted_proxies."
+    )
     limits: Limits = section(Limits, "What one client may ask for.")
 
 

@@ -1,18 +1,20 @@
-"""The PEM files of upstreams' TLS: read once, with the configuration, and tried out before they are relied on."""
+"""The PEM files of TLS, on both sides: read once, with the configuration, and tried out before they are relied on."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
+from fastgw.config.certificates import Certificate, read_certificate
 from fastgw.config.document import Path
 from fastgw.config.problems import Report
-from fastgw.config.schema import Config, Upstream, UpstreamTls
+from fastgw.config.schema import CertificatePair, Config, ListenerTls, Upstream, UpstreamTls
 
 # A bundle of all public authorities has 230 KB.
 _FILE_SIZE_MAX = 16 * 1024 * 1024
+_PATHS_HINT = "paths start at this file"
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,75 @@ class PemFiles:
     key: bytes = b""
 
 
+@dataclass(frozen=True)
+class ListenerFiles:
+    """What the files of one listener hold: the authorities of its clients, and its own certificates."""
+
+    client_ca: bytes
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """By upstream's name, and by listener's index. `warnings` are sentences about what works, but not for long."""
+
+    upstreams: Mapping[str, PemFiles]
+    listeners: Mapping[int, ListenerFiles]
+    warnings: tuple[str, ...]
+
+
 class _EncryptedError(Exception):
     """A private key asks for its password."""
 
 
-def read_pem_files(config: Config, report: Report) -> Mapping[str, PemFiles]:
-    """By upstream; reports those that can't be read, or not be used."""
-    return {
+def read_tls_files(config: Config, report: Report) -> TlsFiles:
+    """Reads all of them; reports those that can't be read, or not be used."""
+    upstreams = {
         name: _read_upstream(("upstreams", name), upstream, upstream.tls, report)
         for name, upstream in config.upstreams.items()
         if upstream.tls
     }
+    listeners = {
+        index: _read_listener(("listeners", index, "tls"), listener.tls, report)
+        for index, listener in enumerate(config.listeners)
+        if listener.tls is not None
+    }
+    certificates = [one for files in listeners.values() for one in files.certificates]
+    warnings = dict.fromkeys(one.warning() for one in certificates)
+    return TlsFiles(upstreams, listeners, tuple(warning for warning in warnings if warning))
+
+
+def _read_listener(path: Path, tls: ListenerTls, report: Report) -> ListenerFiles:
+    base, ca_path = report.document.base, (*path, "client_ca")
+    client_ca = _read(base, tls.client_ca, ca_path, report)
+    if client_ca is not None and tls.client_ca is not None:
+        _try_authorities(base / tls.client_ca, ca_path, report)
+    found: list[Certificate] = []
+    for index, pair in enumerate(tls.certificates):
+        where: Path = (*path, "certificates", index)
+        certificate = _read_pair(where, pair, report)
+        if certificate is None:
+            continue
+        hidden_by = _same(certificate, found)
+        if hidden_by is not None:
+            message = f"is never shown: {hidden_by.file} is for the same names, and has the same kind of key"
+            report.at_value((*where, "cert"), message, "remove one of them")
+        found.append(certificate)
+    return ListenerFiles(client_ca or b"", tuple(found))
+
+
+def _same(certificate: Certificate, others: Sequence[Certificate]) -> Certificate | None:
+    mine = (certificate.kind, set(certificate.names))
+    return next((other for other in others if (other.kind, set(other.names)) == mine), None)
+
+
+def _read_pair(path: Path, pair: CertificatePair, report: Report) -> Certificate | None:
+    base = report.document.base
+    cert = _read(base, pair.cert, (*path, "cert"), report)
+    key = cert if pair.key is None else _read(base, pair.key, (*path, "key"), report)
+    if cert is None or key is None or not _try_pair(base, pair.cert, pair.key, path, report):
+        return None
+    return read_certificate(base / pair.cert, cert, key)
 
 
 def _read_upstream(path: Path, upstream: Upstream, tls: UpstreamTls, report: Report) -> PemFiles:
@@ -54,7 +114,7 @@ def _read_upstream(path: Path, upstream: Upstream, tls: UpstreamTls, report: Rep
     if ca is not None and tls.ca is not None:
         _try_authorities(base / tls.ca, (*where, "ca"), report)
     if cert is not None and key is not None and tls.cert is not None:
-        _try_pair(base, tls, where, report)
+        _try_pair(base, tls.cert, tls.key, where, report)
     return PemFiles(ca or b"", cert or b"", key or b"")
 
 
@@ -66,7 +126,7 @@ def _read(base: FilePath, name: str | None, where: Path, report: Report) -> byte
         with file.open("rb") as opened:
             content = opened.read(_FILE_SIZE_MAX + 1)
     except OSError as error:
-        report.at_value(where, f"the file {file} can't be read: {error.strerror}", "paths start at this file")
+        report.at_value(where, f"the file {file} can't be read: {error.strerror}", _PATHS_HINT)
         return None
     if b"-----BEGIN " not in content or len(content) > _FILE_SIZE_MAX:
         report.at_value(where, f"the file {file} is not PEM", "convert it with openssl")
@@ -81,12 +141,13 @@ def _try_authorities(file: FilePath, where: Path, report: Report) -> None:
         report.at_value(where, f"the file {file} holds no certificate that can be read", "name a PEM file of them")
 
 
-def _try_pair(base: FilePath, tls: UpstreamTls, where: Path, report: Report) -> None:
-    cert_file, key_file = base / (tls.cert or ""), base / (tls.key or tls.cert or "")
-    key_where = (*where, "cert" if tls.key is None else "key")
+def _try_pair(base: FilePath, cert: str, key: str | None, where: Path, report: Report) -> bool:
+    """Whether the certificate and the private key of two files, or of one, can be used together."""
+    cert_file, key_file = base / cert, base / (cert if key is None else key)
+    key_where = (*where, "cert" if key is None else "key")
     if b"PRIVATE KEY-----" not in key_file.read_bytes():
-        report.at_value(key_where, f"the file {key_file} holds no private key", 'name its file: key = "client.key"')
-        return
+        report.at_value(key_where, f"the file {key_file} holds no private key", 'name its file: key = "FILE"')
+        return False
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file, _no_password)
     except _EncryptedError:
@@ -99,6 +160,9 @@ def _try_pair(base: FilePath, tls: UpstreamTls, where: Path, report: Report) -> 
         else:
             message = f"the certificate in {cert_file} or its private key can't be used: {error.reason or error}"
             report.at_value((*where, "cert"), message, "name PEM files")
+    else:
+        return True
+    return False
 
 
 def _no_password() -> str:

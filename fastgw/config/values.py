@@ -38,6 +38,7 @@ BALANCES = ("round-robin", "least-requests")
 LOG_FORMATS = ("json", "combined")
 TLS_VERSIONS = ("1.2", "1.3")
 PROXY_VERSIONS = ("v1", "v2")
+CLIENT_AUTHS = ("required", "optional")
 
 # Names stand in logs, metrics and URLs of the admin interface, so they stay plain.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
@@ -91,6 +92,18 @@ def redirect_status(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value not in REDIRECT_STATUSES:
         hint = f"write one of {', '.join(map(str, REDIRECT_STATUSES))}"
         raise Wrong("{value} is not the status of a redirect", hint, hint)
+    return value
+
+
+def https_port(value: object) -> int | Literal[False]:
+    """The port of a redirect's goal; `true` is the one of https."""
+    hint = "write true, or the port that clients find https on"
+    if isinstance(value, bool):
+        return 443 if value else False
+    if not isinstance(value, int):
+        raise Wrong(f"must be true, false or a port, not {kind(value)}", hint, hint)
+    if not 1 <= value <= 65535:
+        raise Wrong("{value} is no port", hint, hint)
     return value
 
 
@@ -262,6 +275,14 @@ FilePath: TypeAlias = Annotated[str, PlainValidator(file_path), _string()]
 ServerName: TypeAlias = Annotated[str, PlainValidator(addresses.server_name), _string("", "products.internal")]
 TlsVersion: TypeAlias = Annotated[
     str, PlainValidator(partial(patterns.one_of, TLS_VERSIONS)), WithJsonSchema({"enum": list(TLS_VERSIONS)})
+]
+ClientAuth: TypeAlias = Annotated[
+    str, PlainValidator(partial(patterns.one_of, CLIENT_AUTHS)), WithJsonSchema({"enum": list(CLIENT_AUTHS)})
+]
+HttpsPort: TypeAlias = Annotated[
+    int | Literal[False],
+    PlainValidator(https_port),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
 ]
 ProxyVersion: TypeAlias = Annotated[
     str | Literal[False],

@@ -68,6 +68,9 @@ _TRAILER_KINDS = (
     {**_REQUEST_KINDS, **_RESPONSE_KINDS}
     | dict.fromkeys((b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type"), DROP)
     | dict.fromkeys((b"content-range", b"trailer", b"cache-control", b"te", b"max-forwards"), DROP)
+    # Nor does a client say there who it is.
+    | dict.fromkeys((b"client-cert", b"client-cert-chain", b"x-client-cert-subject", b"x-client-cert-san"), DROP)
+    | dict.fromkeys((b"x-client-cert-fingerprint", b"x-client-cert-verify"), DROP)
 )
 
 

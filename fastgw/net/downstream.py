@@ -27,7 +27,9 @@ from fastgw.snapshot import Limits
 
 if TYPE_CHECKING:
     from fastgw.net.listener import Server
+    from fastgw.net.origin import Origin
     from fastgw.net.upstream import UpstreamConnection
+    from fastgw.policy.tls_session import TlsSession
 
 # The reading half.
 HEAD = 0  # between requests, or inside a head
@@ -46,7 +48,7 @@ _CR = ord("\r")
 # How long a client may take to read the last answer and close; nginx gives 5 s (lingering_timeout).
 _LINGER_S = 5.0
 # When the gateway stops, how long a connection that has said nothing yet has for its request.
-_FIRST_REQUEST_S = 1.0
+FIRST_REQUEST_S = 1.0
 # The rate of a body is judged over windows of this length.
 _RATE_WINDOW_S = 10.0
 
@@ -64,6 +66,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_last_answer",
         "_limits",
         "_loop",
+        "_origin",
         "_received",
         "_remaining",
         "_repeatable",
@@ -79,18 +82,23 @@ class DownstreamConnection(asyncio.Protocol):
         "forwarded",
         "half_closed",
         "listener_name",
+        "needs_identifying",
         "paused",
         "peer",
         "reading",
+        "redirect_to_https",
         "scheme",
+        "session",
         "transport",
         "trusted",
         "write_deadline",
     )
 
-    def __init__(self, gateway: Gateway, server: Server) -> None:
+    def __init__(self, gateway: Gateway, server: Server, origin: Origin | None = None) -> None:
         self._gateway = gateway
         self._server = server
+        # None: nothing came ahead of the first request.
+        self._origin = origin
         self._limits: Limits = server.listener.limits
         self._loop = server.loop
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -124,15 +132,20 @@ class DownstreamConnection(asyncio.Protocol):
         self.listener_name = server.listener.name
         self.client = b""
         self.scheme = b"http"
+        self.session: TlsSession | None = None
+        self.redirect_to_https = server.listener.redirect_to_https
         self.forwarded = b""
         self.trusted = False
+        self.needs_identifying = False
 
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        peername = transport.get_extra_info("peername")
+        origin = self._origin
+        told = None if origin is None else origin.ends
+        peername = transport.get_extra_info("peername") if told is None else told[0]
         snapshot = self._gateway.snapshot
         if isinstance(peername, tuple):
             self.client = peername[0].encode("ascii", "replace")
@@ -142,9 +155,20 @@ class DownstreamConnection(asyncio.Protocol):
             # RFC 7239 §6.2: the identifier of a client that has no address.
             self.client = b"unknown"
             self.trusted = snapshot.trusts_unix
-        self.forwarded = lines_before_host(self.client, self.scheme)
+        if origin is not None and origin.session is not None:
+            self.session = origin.session
+            self.scheme = b"https"
+            self.forwarded = origin.session.lines + lines_before_host(self.client, self.scheme)
+        else:
+            self.forwarded = lines_before_host(self.client, self.scheme)
+        self.needs_identifying = (
+            self.trusted
+            or self.session is not None
+            or self.redirect_to_https > 0
+            or snapshot.has_client_cert_headers
+        )
         if not self._server.admit(self):
-            self._refuse_unread(errors.CONNECTION_LIMIT)
+            self.refuse_unread(errors.CONNECTION_LIMIT)
             return
         # A client that connects and says nothing gets the time of a head, not that of an idle connection.
         self.deadline = self._gateway.now() + self._limits.head_timeout
@@ -336,6 +360,8 @@ class DownstreamConnection(asyncio.Protocol):
         """Stops reading; when the loop has written what the upstream is due already, the kernel takes over."""
         if self.reading != BODY or self.paused or self._remaining < SPLICE_MIN or not splice.AVAILABLE:
             return
+        if self.session is not None:
+            return
         self.reading = SPLICE
         self.transport.pause_reading()
         self._loop.call_soon(self._begin_splice, exchange)
@@ -434,17 +460,18 @@ class DownstreamConnection(asyncio.Protocol):
             return
         if (data != b"\r" and not is_token(data.partition(b" ")[0])) or STRAY_LINE_END.search(data) is not None:
             # A TLS hello or another protocol, or a head whose end would never be found (RFC 9112 §2.2).
-            self._refuse_unread(errors.MALFORMED)
+            self.refuse_unread(errors.MALFORMED)
         elif len(data) >= self._limits.head_size:
             long_line = data.find(b"\r\n") < 0
-            self._refuse_unread(errors.TARGET_TOO_LONG if long_line else errors.HEAD_TOO_LARGE)
+            self.refuse_unread(errors.TARGET_TOO_LONG if long_line else errors.HEAD_TOO_LARGE)
         else:
             self._buffer = data
             if not self._in_head:
                 self._in_head = True
                 self.deadline = self._gateway.now() + self._limits.head_timeout
 
-    def _refuse_unread(self, failure: Failure) -> None:
+    def refuse_unread(self, failure: Failure) -> None:
+        """Answers what is no request, and closes."""
         exchange = self._exchange = Exchange(self._gateway, self, self._gateway.now())
         self._refuse(exchange, failure)
 
@@ -529,6 +556,8 @@ class DownstreamConnection(asyncio.Protocol):
             exchange.tunnel_ended()
 
     def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        if self._origin is not None and self._origin.ends is not None:
+            return self._origin.ends
         ends = (self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname"))
         source, destination = ((end[0], end[1]) if isinstance(end, tuple) else ("", 0) for end in ends)
         return source, destination
@@ -597,7 +626,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._requests:
             self.transport.close()
         else:
-            self.deadline = min(self.deadline, self._gateway.now() + _FIRST_REQUEST_S)
+            self.deadline = min(self.deadline, self._gateway.now() + FIRST_REQUEST_S)
 
     def _has_input(self) -> bool:
         sock = self.transport.get_extra_info("socket")
@@ -628,7 +657,7 @@ class DownstreamConnection(asyncio.Protocol):
         exchange = self._exchange
         if self.reading == HEAD:
             if self._buffer:
-                self._refuse_unread(errors.HEAD_TIMEOUT)
+                self.refuse_unread(errors.HEAD_TIMEOUT)
             elif self.transport.get_write_buffer_size():
                 self.transport.abort()
             else:

@@ -18,7 +18,7 @@ _REPORT_EVERY_S = 10.0
 # How long a peer may take to answer our close_notify; most close at once, and nobody waits for it.
 SHUTDOWN_TIMEOUT_S = 2.0
 
-_MIN_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+MIN_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 # What OpenSSL says of a certificate (x509_vfy.h); anything else is a matter of trust.
 _NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
@@ -35,24 +35,24 @@ _SOURCE_LINE = re.compile(r" \(_ssl\.c:\d+\)$")
 def client_context(settings: UpstreamTls) -> ssl.SSLContext:
     """The context of an upstream; what it is made from was checked when the configuration was loaded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = _MIN_VERSIONS[settings.min_version]
+    context.minimum_version = MIN_VERSIONS[settings.min_version]
     context.set_alpn_protocols(["http/1.1"])
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif settings.ca:
-        with _as_file(settings.ca) as path:
+        with as_file(settings.ca) as path:
             context.load_verify_locations(path)
     else:
         context.set_default_verify_paths()
     if settings.cert:
-        with _as_file(settings.cert) as cert, _as_file(settings.key) as key:
+        with as_file(settings.cert) as cert, as_file(settings.key) as key:
             context.load_cert_chain(cert, key)
     return context
 
 
 @contextlib.contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
+def as_file(content: bytes) -> Iterator[str]:
     """A path for what OpenSSL's Python interface takes from files only; it is in no file system, and goes away."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
@@ -117,7 +117,7 @@ class TlsEndpoint:
             self._unreported += 1
         else:
             more = f" ({self._unreported} more since the last report)" if self._unreported else ""
-            self._report(f"TLS to {self.endpoint} fails: {_words(error)}{more}")
+            self._report(f"TLS to {self.endpoint} fails: {words(error)}{more}")
             self._reported_at = now
             self._unreported = 0
         return _failure(error)
@@ -129,7 +129,7 @@ def _failure(error: Exception) -> Failure:
     return errors.UPSTREAM_TLS_FAILED
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """OpenSSL's own, where there are any."""
     if isinstance(error, ssl.SSLError):
         return _SOURCE_LINE.sub("", str(error.strerror or error)).rstrip(".")

@@ -360,7 +360,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Stops reading; when the loop has written what the client is due already, the kernel takes over."""
         if self.reading != BODY or self.paused or self.remaining < SPLICE_MIN or not splice.AVAILABLE:
             return
-        if self.tls is not None:
+        if self.tls is not None or exchange.downstream.session is not None:
             return
         self.reading = SPLICE
         self.transport.pause_reading()
@@ -372,7 +372,7 @@ class UpstreamConnection(asyncio.Protocol):
         sink = exchange.downstream.splice_end()
         source = splice.plain_descriptor(self.transport)
         if sink is None or source < 0:
-            # The client is slow, or encrypted.
+            # The client is slow.
             self._read_on(exchange)
             return
         pool, remaining = self._pool, self.remaining

@@ -48,12 +48,13 @@ def lines_before_host(client: bytes, scheme: bytes) -> bytes:
 
 
 class Forwarding:
-    """What a trusted proxy said: the client it speaks for, and the lines for the upstream."""
+    """What a trusted proxy said: the client it speaks for, the scheme that one uses, and the lines for the upstream."""
 
-    __slots__ = ("client", "lines")
+    __slots__ = ("client", "lines", "scheme")
 
-    def __init__(self, client: bytes, lines: bytes) -> None:
+    def __init__(self, client: bytes, scheme: bytes, lines: bytes) -> None:
         self.client = client
+        self.scheme = scheme
         self.lines = lines
 
 
@@ -86,4 +87,4 @@ def believe(said: list[tuple[int, bytes]], peer: bytes, scheme: bytes, host: byt
         forwarded_host,
     )
     element = b'for=%b;proto=%b;host="%b"' % (node(peer), scheme, host)
-    return Forwarding(client, lines + b"\r\nForwarded: " + before + element + others)
+    return Forwarding(client, proto, lines + b"\r\nForwarded: " + before + element + others)

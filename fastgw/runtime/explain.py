@@ -17,6 +17,7 @@ from fastgw.http1.fields import values
 from fastgw.http1.message import Data
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.forwarded import lines_before_host
+from fastgw.policy.tls_session import TlsSession
 from fastgw.ports import Pool
 from fastgw.snapshot import Snapshot
 
@@ -54,7 +55,7 @@ class Explanation:
 def explain(snapshot: Snapshot, method: str, url: str, headers: list[tuple[str, str]]) -> Explanation:
     """Walks a made-up request along the line. Raises ConfigError for a URL or header that is none."""
     explanation = Explanation()
-    downstream = _NoClient()
+    downstream = _NoClient(snapshot.has_client_cert_headers)
     pools: dict[str, Pool] = {name: _NoPool(name) for name in snapshot.upstreams}
     gateway = Gateway(snapshot, pools, _NoLog(), lambda: 0.0, lambda: 0.0, _REQUEST_ID, lambda: None)
     exchange = Exchange(gateway, downstream, 0.0)
@@ -133,12 +134,15 @@ def _lines(fields: bytes) -> list[str]:
 class _NoClient:
     """Takes the answer that the gateway gives by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, needs_identifying: bool) -> None:
         self.client = _CLIENT
         self.scheme = b"http"
         self.listener_name = ""
         self.congested = False
         self.trusted = False
+        self.session: TlsSession | None = None
+        self.redirect_to_https = 0
+        self.needs_identifying = needs_identifying
         self.forwarded = lines_before_host(_CLIENT, b"http")
         self.exchange: Exchange | None = None
         self.fields = b""

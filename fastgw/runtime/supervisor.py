@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -45,6 +46,8 @@ def run(config_path: Path, loaded: LoadedConfig) -> int:
     except CannotListen as error:
         report(str(error))
         return 1
+    for warning in loaded.warnings:
+        report(warning)
     supervisor = Supervisor(snapshot, sockets)
     return asyncio.run(supervisor.run(config_path))
 
@@ -63,6 +66,8 @@ class Supervisor:
         self._snapshot = snapshot
         self._sockets = sockets
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        # What all workers make the keys of TLS session tickets from. It is in no snapshot, and so in no log or answer.
+        self._ticket_master = os.urandom(80)
         self._stopping = asyncio.Event()
         self._ready = 0
 
@@ -127,7 +132,7 @@ class Supervisor:
         theirs.close()
         try:
             with ours:
-                return await self._watch(process, ours, config_path, (self._snapshot, numbers))
+                return await self._watch(process, ours, config_path, (self._snapshot, numbers, self._ticket_master))
         finally:
             del self._processes[number]
 

@@ -23,6 +23,7 @@ from fastgw.net.clock import Sweep
 from fastgw.net.listener import Server
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.net.pool import UpstreamPool
+from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
 from fastgw.runtime import channel
 from fastgw.runtime.report import report, report_exception
@@ -36,7 +37,13 @@ _DRAIN_LOOK_S = 0.02
 class Worker:
     """Everything that one worker runs."""
 
-    def __init__(self, snapshot: Snapshot, sockets: list[socket.socket], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        sockets: list[socket.socket],
+        loop: asyncio.AbstractEventLoop,
+        ticket_master: bytes = b"",
+    ) -> None:
         self._snapshot = snapshot
         self._sockets = sockets
         self._loop = loop
@@ -62,7 +69,12 @@ class Worker:
                 upstream, self.gateway, resolver, self._sweep, loop, report
             )
         self.gateway.bind_routes()
-        self.servers = [Server(self.gateway, listener, self._sweep, loop) for listener in snapshot.listeners]
+        refusals = Refusals(report, time.monotonic)
+        self._sweep.each_tick.append(refusals.tick)
+        self.servers = [
+            Server(self.gateway, listener, self._sweep, loop, refusals, ticket_master, report)
+            for listener in snapshot.listeners
+        ]
 
     async def run(self, control: socket.socket) -> None:
         """Serves until told to stop, then drains."""
@@ -130,11 +142,11 @@ def _tame_garbage_collector() -> None:
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    snapshot, numbers = channel.receive(control)
+    snapshot, numbers, ticket_master = channel.receive(control)
     sockets = [socket.socket(fileno=number) for number in numbers]
     _tame_garbage_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        worker = Worker(snapshot, sockets, runner.get_loop())
+        worker = Worker(snapshot, sockets, runner.get_loop(), ticket_master)
         runner.run(worker.run(control))
 
 

@@ -14,9 +14,9 @@ from typing import Any, cast
 from fastgw.exchange import Exchange
 from fastgw.gateway import Gateway
 from fastgw.net.clock import Sweep
-from fastgw.net.downstream import DownstreamConnection
 from fastgw.net.listener import Server
 from fastgw.net.pool import UpstreamPool
+from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
 from fastgw.net.upstream import UpstreamConnection
 from tests.fakes import Bugs, Clock, FakeLog, gateway_of, snapshot_of
@@ -174,7 +174,12 @@ class Rig:
         )
         pools["a"] = self.pool
         self.gateway.bind_routes()
-        self.server = Server(self.gateway, snapshot.listeners[0], self.sweep, loop)
+        self.told: list[str] = []
+        self.refusals = Refusals(self.told.append, self.clock)
+        self.sweep.each_tick.append(self.refusals.tick)
+        self.server = Server(
+            self.gateway, snapshot.listeners[0], self.sweep, loop, self.refusals, bytes(80), no_report
+        )
 
     @property
     def logged(self) -> list[Exchange]:
@@ -186,7 +191,7 @@ class Rig:
 
     def client(self, peername: object = ("192.0.2.7", 4711)) -> Wire:
         """A client that has connected."""
-        connection: DownstreamConnection = self.server.connect()
+        connection = self.server.connect()
         wire = Wire(self.loop, connection, peername)
         connection.connection_made(wire)
         return wire

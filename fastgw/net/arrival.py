@@ -1,0 +1,168 @@
+"""A connection before its first request, where something comes ahead of it: a PROXY header, a TLS handshake.
+
+When both are over, the connection is another's: `DownstreamConnection` takes the transport, or that of TLS over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, cast
+
+from fastgw import errors
+from fastgw.net.clock import FOREVER
+from fastgw.net.downstream import FIRST_REQUEST_S, DownstreamConnection
+from fastgw.net.origin import Origin
+from fastgw.net.proxy_header import Peer, read_header
+from fastgw.net.tls import words
+from fastgw.net.tls_transport import TlsTransport
+from fastgw.policy.forwarded import is_trusted
+
+if TYPE_CHECKING:
+    from fastgw.net.listener import Server
+
+_WENT = "the client closed the connection"
+
+
+class Arrival(asyncio.Protocol):
+    """A client that has just connected."""
+
+    __slots__ = ("_awaits_header", "_buffer", "_ends", "_server", "_tls", "_transport", "deadline", "write_deadline")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._awaits_header = server.listener.proxy_protocol
+        self._ends: tuple[Peer, Peer] | None = None
+        self._tls: TlsTransport | None = None
+        self._buffer = b""
+        # For all of it, from the accept on.
+        self.deadline = FOREVER
+        self.write_deadline = FOREVER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        server = self._server
+        if not server.admit(self):
+            # An answer would cost the handshake, of which there are too many already.
+            self._refuse("the listener has as many connections as it may have")
+        elif self._awaits_header and not self._is_believed():
+            self._refuse("it is none of server.trusted_proxies, and only from them a PROXY header is believed")
+        else:
+            self.deadline = server.gateway.now() + server.listener.limits.head_timeout
+
+    def _is_believed(self) -> bool:
+        snapshot = self._server.gateway.snapshot
+        peername = self._transport.get_extra_info("peername")
+        if isinstance(peername, tuple):
+            return is_trusted(peername[0].encode("ascii", "replace"), snapshot.trusted_proxies)
+        return snapshot.trusts_unix
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if self._tls is not None:
+                self._shake_hands(self._tls, data)
+                return
+            if self._awaits_header:
+                data = self._buffer + data
+                header = read_header(data)
+                if isinstance(header, str):
+                    self._refuse(header)
+                    return
+                if header is None:
+                    self._buffer = data
+                    return
+                self._awaits_header = False
+                self._ends = header.ends
+                self._buffer = b""
+                data = data[header.size :]
+            self._begin(data)
+        except Exception:
+            self._server.gateway.failed()
+            self._transport.abort()
+
+    def _begin(self, data: bytes) -> None:
+        """What comes behind the PROXY header, or first where there is none."""
+        tls = self._server.tls
+        if tls is None:
+            self._hand_over(None, data)
+        elif data[:1].isalpha():
+            # TLS begins with other bytes (RFC 8446 §5.1), and a request with its method.
+            self._hand_over(None, b"").refuse_unread(errors.PLAIN_TEXT)
+        elif data:
+            self._tls = TlsTransport(self._transport, tls.context)
+            self._shake_hands(self._tls, data)
+
+    def _hand_over(self, tls: TlsTransport | None, data: bytes) -> DownstreamConnection:
+        server = self._server
+        server.closed(self)
+        session = None if tls is None or server.tls is None else server.tls.session(tls.side)
+        connection = server.connection(Origin(self._ends, session))
+        if tls is not None:
+            tls.carry(connection)
+        else:
+            self._transport.set_protocol(connection)
+            connection.connection_made(self._transport)
+            if data and not self._transport.is_closing():
+                connection.data_received(data)
+        return connection
+
+    def _shake_hands(self, tls: TlsTransport, data: bytes) -> None:
+        try:
+            is_complete = tls.handshake(data)
+        except ssl.SSLError as error:
+            self._fail_handshake(words(error))
+            return
+        if is_complete:
+            self._hand_over(tls, b"")
+
+    def _fail_handshake(self, why: str) -> None:
+        self._server.refusals.failed_handshakes += 1
+        self._refuse(f"the TLS handshake failed: {why}")
+
+    def _refuse(self, why: str) -> None:
+        if self.deadline != FOREVER or not self._transport.is_closing():
+            self.deadline = FOREVER
+            server = self._server
+            server.refusals.tell(server.listener.name, f"connection from {self._who()} refused: {why}")
+        # What TLS still has to tell is written.
+        self._transport.close()
+
+    def _who(self) -> str:
+        peername = self._transport.get_extra_info("peername")
+        peer = str(peername[0]) if isinstance(peername, tuple) else "a Unix socket"
+        return peer if self._ends is None else f"{self._ends[0][0]} (by {peer})"
+
+    def eof_received(self) -> bool:
+        self._ended()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended()
+        self._server.closed(self)
+
+    def _ended(self) -> None:
+        # Who has said nothing, as a health check does, has failed in nothing.
+        if self.deadline == FOREVER:
+            return
+        if self._tls is not None:
+            self._fail_handshake(_WENT)
+        elif self._buffer:
+            self._refuse(f"{_WENT} inside the PROXY header")
+        self.deadline = FOREVER
+
+    def overdue(self, now: float) -> None:
+        if self._tls is not None:
+            self._fail_handshake("it took longer than head_timeout")
+        elif self._awaits_header:
+            self._refuse("no PROXY header came within head_timeout")
+        self.deadline = FOREVER
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """The gateway stops; who has just connected may still get an answer."""
+        self.deadline = min(self.deadline, self._server.gateway.now() + FIRST_REQUEST_S)
+
+    def abort(self) -> None:
+        self.deadline = FOREVER
+        self._transport.abort()
