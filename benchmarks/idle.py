@@ -2,9 +2,10 @@
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 
-from benchmarks.processes import NotStartedError
+from benchmarks.processes import NotStartedError, connected
 
 # Several source addresses, so that no number of connections meets the limit of one address's client ports.
 SOURCES = tuple(f"127.0.0.{last}" for last in range(1, 9))
@@ -14,7 +15,7 @@ _IP_BIND_ADDRESS_NO_PORT = 24
 
 
 @contextlib.contextmanager
-def held(port: int, count: int, request: bytes) -> Iterator[list[socket.socket]]:
+def held(port: int, count: int, request: bytes, tls: bool) -> Iterator[list[socket.socket]]:
     """Opens `count` connections, sends the request on each and reads the answer; closes them on the way out.
 
     Raises NotStartedError when any of them is refused or answered with anything but 200.
@@ -22,7 +23,7 @@ def held(port: int, count: int, request: bytes) -> Iterator[list[socket.socket]]
     connections: list[socket.socket] = []
     try:
         for number in range(count):
-            connections.append(_open(port, SOURCES[number % len(SOURCES)]))
+            connections.append(_open(port, SOURCES[number % len(SOURCES)], tls))
             try:
                 _use(connections[-1], request)
             except OSError as error:
@@ -39,21 +40,23 @@ def closed_by_peer(connections: list[socket.socket]) -> int:
     for connection in connections:
         connection.setblocking(False)  # with a timeout, Python would wait for something to read
         try:
-            ended += connection.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
+            # Nobody reads from it any more, so what there is need not stay there.
+            ended += connection.recv(1) == b""
+        except (BlockingIOError, ssl.SSLWantReadError):
             continue
         except OSError:
             ended += 1
     return ended
 
 
-def _open(port: int, source: str) -> socket.socket:
+def _open(port: int, source: str, tls: bool) -> socket.socket:
     connection = socket.socket()
     connection.settimeout(ANSWER_SECONDS)
     try:
         connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
         connection.bind((source, 0))
         connection.connect(("127.0.0.1", port))
+        return connected(connection, tls)
     except OSError as error:
         connection.close()
         raise NotStartedError(f"can't open an idle connection: {error}") from error

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from benchmarks.processes import pinned
 
 MARK = "benchmark-result:"
+_ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_SECONDS = 10  # of one request; wrk counts a slower one as an error
 # wrk counts a status above 399 as an error, and the harness checks the answer itself before each run.
 _SCRIPT = """\
@@ -71,7 +73,7 @@ def lua_string(text: bytes) -> str:
     return '"' + "".join(parts) + '"'
 
 
-def run(lua: Path, port: int, connections: int, seconds: int, core: int) -> LoadResult:
+def run(lua: Path, port: int, connections: int, seconds: int, core: int, tls: bool) -> LoadResult:
     """Keeps `connections` busy for `seconds`; raises LoadError when wrk itself fails."""
     command = [
         shutil.which("wrk") or "wrk",
@@ -80,15 +82,25 @@ def run(lua: Path, port: int, connections: int, seconds: int, core: int) -> Load
         f"--duration={seconds}s",
         f"--timeout={TIMEOUT_SECONDS}s",
         f"--script={lua}",
-        f"http://127.0.0.1:{port}/",
+        f"{'https' if tls else 'http'}://127.0.0.1:{port}/",
     ]
+    return _run(command, seconds, core)
+
+
+def shake_hands(request: Path, port: int, connections: int, seconds: int, core: int) -> LoadResult:
+    """As `run`, with a new TLS connection for each request, and no session resumed. wrk resumes what it can."""
+    command = [sys.executable, "-m", "benchmarks.handshakes", str(request), str(port), str(connections), str(seconds)]
+    return _run(command, seconds, core)
+
+
+def _run(command: Sequence[str], seconds: int, core: int) -> LoadResult:
     try:
-        # check is off: what wrk printed says more than its exit code.
+        # check is off: what it printed says more than its exit code.
         finished = subprocess.run(
-            pinned(core, command), capture_output=True, text=True, timeout=seconds + 30, check=False
+            pinned(core, command), capture_output=True, text=True, timeout=seconds + 30, check=False, cwd=_ROOT
         )
     except subprocess.TimeoutExpired as expired:
-        raise LoadError(f"wrk did not end within {expired.timeout:g} s") from None
+        raise LoadError(f"the load did not end within {expired.timeout:g} s") from None
     return parse(finished.stdout, finished.stderr)
 
 

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -83,7 +84,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str, seconds: float, output: Path) -> None:
+def wait_until_answering(
+    process: subprocess.Popen[bytes], port: int, path: str, seconds: float, output: Path, tls: bool = False
+) -> None:
     """Returns when a GET of `path` is answered with 200; raises NotStartedError when it won't be."""
     deadline = time.monotonic() + seconds
     status = 0
@@ -91,7 +94,7 @@ def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str,
         if process.poll() is not None:
             raise NotStartedError(f"ended at once with code {process.returncode}: {tail(output)}")
         with contextlib.suppress(OSError):
-            status = get(port, path)[0]
+            status = get(port, path, tls)[0]
             if status == 200:
                 return
         time.sleep(0.02)
@@ -99,15 +102,36 @@ def wait_until_answering(process: subprocess.Popen[bytes], port: int, path: str,
     raise NotStartedError(f"not ready within {seconds:g} s ({answered}): {tail(output)}")
 
 
-def get(port: int, path: str) -> tuple[int, str, bytes]:
+def get(port: int, path: str, tls: bool) -> tuple[int, str, bytes]:
     """One GET on its own connection: status, head in lower case, body. Any failure is an OSError."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with connected(socket.create_connection(("127.0.0.1", port), timeout=5), tls) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 "):
         raise ConnectionError(f"not an HTTP answer: {head[:80]!r}")
     return int(head[9:12]), head.decode("latin-1").lower(), body
+
+
+def connected(plain: socket.socket, tls: bool) -> socket.socket:
+    """The connection, or one over TLS on it, which asks for our host and believes every certificate."""
+    if not tls:
+        return plain
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain, server_hostname=HOST)
+
+
+def make_certificate(file: Path) -> None:
+    """A certificate for our host and its key (ECDSA, P-256) in one PEM file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise NotStartedError("openssl is not installed: it makes the certificate")
+    options = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout {file}.key -out {file}.crt"
+    command = [openssl, "req", *options.split(), "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_bytes(b"".join(Path(f"{file}.{end}").read_bytes() for end in ("crt", "key")))
 
 
 def tail(output: Path, size: int = 600) -> str:

@@ -8,12 +8,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import load
-from benchmarks.heads import build_requests
 from benchmarks.measure import busiest
 from benchmarks.peers import all_peers
 from benchmarks.processes import NotStartedError
-from benchmarks.turn import Bench, started
+from benchmarks.turn import Bench, driver, started
 from benchmarks.workloads import Kind, Workload
 
 SAMPLES_PER_SECOND = 500  # finer than py-spy's 100, since a window is short; more would slow the worker down
@@ -35,22 +33,18 @@ def profile(bench: Bench, workload: Workload, keep: Path | None = None) -> str:
     program = py_spy()
     if program is None:
         raise NotStartedError("py-spy is neither on PATH nor beside this Python")
-    if workload.kind is not Kind.LOAD:
+    if workload.kind is Kind.IDLE:
         raise NotStartedError(f"{workload.name} has no load to profile under")
     with tempfile.TemporaryDirectory(prefix="profile-", dir=bench.directory) as name:
         directory = Path(name)
         raw = directory / "stacks.txt"
-        script = directory / "requests.lua"
-        script.write_text(load.script(build_requests(workload)))
         with (
             started(bench, workload, all_peers()["fastgw"], directory) as server,
             ThreadPoolExecutor(1) as threads,
         ):
             # The load outlasts warm-up, sampling, and py-spy's own start.
             seconds = bench.warmup_seconds + bench.seconds + 3
-            running = threads.submit(
-                load.run, script, server.setup.port, workload.connections, seconds, bench.load_core
-            )
+            running = threads.submit(driver(bench, server, workload), seconds)
             _record(program, busiest(server.process.pid, bench.warmup_seconds), bench.seconds, raw)
             result = running.result()
         stacks = raw.read_text()

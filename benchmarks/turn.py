@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,15 @@ from benchmarks.backend import FORWARDING_HEADERS
 from benchmarks.heads import build_requests
 from benchmarks.measure import CpuWindow, memory
 from benchmarks.peers import Peer, Setup
-from benchmarks.processes import NotStartedError, free_port, get, running, tail, wait_until_answering
+from benchmarks.processes import (
+    NotStartedError,
+    free_port,
+    get,
+    make_certificate,
+    running,
+    tail,
+    wait_until_answering,
+)
 from benchmarks.results import (
     CPU_US,
     MEMORY_BEFORE,
@@ -83,11 +91,14 @@ def _take(bench: Bench, workload: Workload, peer: Peer, sample: Sample, director
 def started(bench: Bench, workload: Workload, peer: Peer, directory: Path) -> Iterator[Running]:
     """The peer, answering; ended on the way out."""
     setup = Setup(workload, directory, free_port(), bench.backend_port, bench.files)
+    if workload.tls:
+        make_certificate(setup.certificate)
     command = peer.command(setup)
     output = setup.access_log if peer.logs_to_stdout else directory / "output"
     begun = time.monotonic()
     with running(command, bench.peer_core, output, ROOT) as process:
-        wait_until_answering(process, setup.port, f"/svc0/{workload.path}", workload.start_seconds, output)
+        path = f"/svc0/{workload.path}"
+        wait_until_answering(process, setup.port, path, workload.start_seconds, output, workload.tls)
         yield Running(setup, process, output, time.monotonic() - begun)
 
 
@@ -97,16 +108,16 @@ def check(server: Running) -> list[str]:
     problems: list[str] = []
     for route in {0, workload.routes // 2, workload.routes - 1}:
         path = f"/svc{route}/{workload.path}" if route == 0 else f"/svc{route}/items/1"
-        status, head, body = get(port, path)
+        status, head, body = get(port, path, workload.tls)
         if status != 200:
             problems.append(f"{path} is answered with {status}")
         elif route == 0 and len(body) != workload.response_body_bytes:
             problems.append(f"{path} has {len(body)} body bytes, not {workload.response_body_bytes}")
         problems += [f"no {name} to the client" for name in ("via", "x-request-id") if f"\r\n{name}:" not in head]
-    echoed = get(port, f"/svc0/{ECHO_PATH}")[2].decode("latin-1")
+    echoed = get(port, f"/svc0/{ECHO_PATH}", workload.tls)[2].decode("latin-1")
     sent = {name: value.strip() for name, _, value in (line.partition(":") for line in echoed.split("\n"))}
     problems += [f"no {name} to the backend" for name in FORWARDING_HEADERS if not sent.get(name)]
-    if get(port, "/no-such-route/")[0] != 404:
+    if get(port, "/no-such-route/", workload.tls)[0] != 404:
         problems.append("a path without a route is not answered with 404")
     return problems
 
@@ -115,16 +126,14 @@ def measure_load(
     bench: Bench, server: Running, workload: Workload, problems: list[str]
 ) -> tuple[dict[str, float], int]:
     """Warm-up, then the measured window; gives the figures and how many requests were completed in both."""
-    script = server.setup.directory / "requests.lua"
-    script.write_text(load.script(build_requests(workload)))
-    port, connections = server.setup.port, workload.connections
+    drive = driver(bench, server, workload)
     warmed = 0
     if bench.warmup_seconds:
-        warm = load.run(script, port, connections, bench.warmup_seconds, bench.load_core)
+        warm = drive(bench.warmup_seconds)
         problems += [f"warming up: {text}" for text in load_problems(warm, workload)]
         warmed = warm.requests
     window = CpuWindow(server.process.pid, bench.peer_core, [bench.backend_pid], bench.load_core)
-    result = load.run(script, port, connections, bench.seconds, bench.load_core)
+    result = drive(bench.seconds)
     spent = window.close()
 
     problems += load_problems(result, workload)
@@ -140,6 +149,19 @@ def measure_load(
     return figures, warmed + result.requests
 
 
+def driver(bench: Bench, server: Running, workload: Workload) -> Callable[[int], load.LoadResult]:
+    """What puts the load on the peer for a number of seconds."""
+    port, connections = server.setup.port, workload.connections
+    requests = build_requests(workload)
+    if workload.kind is Kind.HANDSHAKES:
+        request = server.setup.directory / "request"
+        request.write_bytes(requests[0])
+        return lambda seconds: load.shake_hands(request, port, connections, seconds, bench.load_core)
+    script = server.setup.directory / "requests.lua"
+    script.write_text(load.script(requests))
+    return lambda seconds: load.run(script, port, connections, seconds, bench.load_core, workload.tls)
+
+
 def load_problems(result: load.LoadResult, workload: Workload) -> list[str]:
     problems = [f"{count} {kind} errors" for kind, count in result.errors.items()]
     if not result.requests:
@@ -153,7 +175,7 @@ def measure_idle(server: Running, workload: Workload, problems: list[str]) -> tu
     """Memory of the peer's processes before any of the connections, and while all of them are held."""
     before = memory(server.process.pid).proportional_bytes
     count = workload.connections
-    with idle.held(server.setup.port, count, build_requests(workload)[0]) as connections:
+    with idle.held(server.setup.port, count, build_requests(workload)[0], workload.tls) as connections:
         during = memory(server.process.pid).proportional_bytes
         ended = idle.closed_by_peer(connections)
     if ended:

@@ -25,6 +25,7 @@ class Kind(Enum):
 
     LOAD = "keep all connections busy for a while"
     IDLE = "one request on each connection, then hold it open"
+    HANDSHAKES = "a full TLS handshake for each request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Workload:
     request_body_bytes: int = 0
     response_body_bytes: int = len(JSON_BODY)
     new_connection_each: bool = False
+    tls: bool = False
     start_seconds: float = 15.0  # a peer that is not ready by then is skipped, with this as the reason
     smoke: bool = False
 
@@ -86,6 +88,25 @@ WORKLOADS: tuple[Workload, ...] = (
     _routes(10),
     _routes(1000),
     _routes(100_000, start_seconds=90.0),
+    Workload("tls-keepalive", "small JSON over TLS 1.3, bare heads", tls=True, smoke=True),
+    Workload(
+        "tls-handshakes",
+        "small JSON, a new connection with a full TLS 1.3 handshake (ECDSA P-256) for every request",
+        kind=Kind.HANDSHAKES,
+        new_connection_each=True,
+        connections=8,
+        distinct_requests=1,
+        tls=True,
+        smoke=True,
+    ),
+    Workload(
+        "tls-idle-memory",
+        "memory held by 2,000 idle keep-alive connections over TLS 1.3",
+        kind=Kind.IDLE,
+        connections=2000,
+        distinct_requests=1,
+        tls=True,
+    ),
     Workload(
         "idle-memory",
         "memory held by 10,000 idle keep-alive connections",

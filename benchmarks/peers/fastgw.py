@@ -13,7 +13,7 @@ workers = 1
 [[listeners]]
 name = "public"
 address = "127.0.0.1:{port}"
-{limits}
+{limits}{tls}
 [access_log]
 path = "{access_log}"
 format = "json"
@@ -22,6 +22,11 @@ format = "json"
 endpoints = ["127.0.0.1:{backend_port}"]
 # As many as clients, which is what nginx and HAProxy open by default; with 256 the rest would queue, and be refused.
 max_connections = 1024
+"""
+
+_TLS = """\
+[listeners.tls]
+certificates = [{ cert = "certificate.pem" }]
 """
 
 _ROUTE = """
@@ -52,7 +57,11 @@ class Fastgw:
         needed = setup.workload.connections + 64
         limits = f"max_connections = {needed}\n" if needed > DEFAULT_MAX_CONNECTIONS else ""
         text = _CONFIG.format(
-            port=setup.port, limits=limits, access_log=setup.access_log, backend_port=setup.backend_port
+            port=setup.port,
+            limits=limits,
+            tls=_TLS if setup.workload.tls else "",
+            access_log=setup.access_log,
+            backend_port=setup.backend_port,
         )
         config = setup.directory / "fastgw.toml"
         config.write_text(text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes)))

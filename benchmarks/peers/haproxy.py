@@ -41,7 +41,7 @@ defaults
     http-reuse always                   # any idle upstream connection serves any client
 
 frontend public
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096{tls}
     unique-id-format %[uuid()]
     unique-id-header X-Request-Id
     http-request capture req.hdr(Host) len 128
@@ -90,6 +90,7 @@ def _render(setup: Setup) -> str:
         buffer_bytes=LARGE_BUFFER_BYTES if setup.workload.response_body_bytes >= 1 << 20 else BUFFER_BYTES,
         idle_seconds=IDLE_SECONDS,
         port=setup.port,
+        tls=f" ssl crt {setup.certificate} alpn http/1.1 ssl-min-ver TLSv1.2" if setup.workload.tls else "",
         directory=setup.directory,
         log_fields=_LOG_FIELDS,
         backend_port=setup.backend_port,

@@ -69,11 +69,19 @@ http {{
 
     server {{
         # 4096 is the system's own bound of waiting connections; nginx's default is 511.
-        listen 127.0.0.1:{port} backlog=4096;
-        location / {{ set $route "-"; return 404; }}
+        listen 127.0.0.1:{port} {tls}backlog=4096;
+{certificate}        location / {{ set $route "-"; return 404; }}
 {locations}
     }}
 }}
+"""
+
+# The versions and suites that fastgw speaks by default; sessions are in tickets, as there.
+_TLS = """\
+        ssl_certificate {file};
+        ssl_certificate_key {file};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20;
 """
 
 
@@ -118,6 +126,8 @@ def _render(setup: Setup) -> str:
         backend_port=setup.backend_port,
         upstream_keepalive=upstream,
         port=setup.port,
+        tls="ssl " if setup.workload.tls else "",
+        certificate=_TLS.format(file=setup.certificate) if setup.workload.tls else "",
         head_buffer="64k" if setup.workload.response_body_bytes >= 64 * 1024 else "16k",
         locations=_locations(setup.workload.routes),
     )

@@ -24,6 +24,11 @@ class Setup:
     def access_log(self) -> Path:
         return self.directory / "access.log"
 
+    @property
+    def certificate(self) -> Path:
+        """For a workload over TLS: certificate and key in one PEM file."""
+        return self.directory / "certificate.pem"
+
 
 class Peer(Protocol):
     """One gateway program."""

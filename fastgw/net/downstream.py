@@ -22,6 +22,7 @@ from fastgw.http1.parse import STRAY_LINE_END
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
+from fastgw.net.tls_transport import TlsTransport
 from fastgw.policy.forwarded import is_trusted, lines_before_host
 from fastgw.snapshot import Limits
 
@@ -515,6 +516,8 @@ class DownstreamConnection(asyncio.Protocol):
             self._last_answer = True
         if self._last_answer:
             end = b"\r\nConnection: close\r\n\r\n"
+            if complete and self.session is not None:
+                cast(TlsTransport, self.transport).hold()
         elif request.minor == 1:
             end = b"\r\n\r\n"
         else:

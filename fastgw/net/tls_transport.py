@@ -30,7 +30,18 @@ _NOBODY = asyncio.Protocol()
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The server's side of one connection. `handshake` first; then `carry` says who speaks over it."""
 
-    __slots__ = ("_context", "_incoming", "_outgoing", "_protocol", "_read", "_said_goodbye", "_tcp", "_write", "side")
+    __slots__ = (
+        "_context",
+        "_holds",
+        "_incoming",
+        "_outgoing",
+        "_protocol",
+        "_read",
+        "_said_goodbye",
+        "_tcp",
+        "_write",
+        "side",
+    )
 
     def __init__(self, tcp: asyncio.Transport, context: ssl.SSLContext) -> None:
         self._tcp = tcp
@@ -42,6 +53,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._write = self.side.write
         self._protocol: asyncio.Protocol = _NOBODY
         self._said_goodbye = False
+        self._holds = False
 
     def handshake(self, data: bytes) -> bool:
         """More of the client's handshake; True when it is complete. Raises ssl.SSLError."""
@@ -128,7 +140,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             rest = memoryview(data)[count:]
             while rest:
                 rest = rest[write(rest) :]
-        self._tcp.write(self._outgoing.read())
+        if not self._holds:
+            self._tcp.write(self._outgoing.read())
+
+    def hold(self) -> None:
+        """What is written next goes out with the close that follows at once: one packet, where there would be two."""
+        self._holds = True
 
     def write_eof(self) -> None:
         self._say_goodbye()
@@ -150,6 +167,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._said_goodbye:
             return
         self._said_goodbye = True
+        self._holds = False
         with contextlib.suppress(ssl.SSLError):
             self.side.unwrap()
         self._flush()
