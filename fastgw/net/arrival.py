@@ -46,10 +46,16 @@ class Arrival(asyncio.Protocol):
         if not server.admit(self):
             # An answer would cost the handshake, of which there are too many already.
             self._refuse("the listener has as many connections as it may have")
+        elif self._is_gone():
+            self._transport.abort()
         elif self._awaits_header and not self._is_believed():
             self._refuse("it is none of server.trusted_proxies, and only from them a PROXY header is believed")
         else:
             self.deadline = server.gateway.now() + server.listener.limits.head_timeout
+
+    def _is_gone(self) -> bool:
+        """A health check may have reset its connection by now, and nobody can say any more whose it was."""
+        return not self._server.listener.address.path and self._transport.get_extra_info("peername") is None
 
     def _is_believed(self) -> bool:
         snapshot = self._server.gateway.snapshot

@@ -101,8 +101,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError:
-            self._flush()
-            self._tcp.abort()
+            self.abort()
             return
         if data:
             self._protocol.data_received(data + b"".join(more) if more else data)
@@ -160,6 +159,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._tcp.close()
 
     def abort(self) -> None:
+        # OpenSSL takes nothing more after a fatal error.
+        self._said_goodbye = True
         self._tcp.abort()
 
     def _say_goodbye(self) -> None:

@@ -1,1 +1,237 @@
+"""PROXY headers and handshakes ahead of the first request, over transports that only take notes."""
+
 from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+
+import pytest
+
+from fastgw.net.proxy_header import header
+from tests.net.rig import Rig, Wire, messages
+from tests.net.tls_peers import MemoryClient, client_context, listener_files
+
+CLIENT, DESTINATION = ("198.51.100.7", 4711), ("203.0.113.1", 443)
+TLS = 'tls = { certificates = [{ cert = "@DIR@/a.pem" }] }'
+REQUEST = b"GET /own HTTP/1.1\r\nHost: a.test\r\n\r\n"
+
+
+class SwitchingWire(Wire):
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = cast(asyncio.Protocol, protocol)
+
+
+def rig(listener: str) -> Rig:
+    return Rig(
+        f"""
+        [server]
+        trusted_proxies = ["192.0.2.0/24"]
+        [[listeners]]
+        name = "in"
+        address = "127.0.0.1:0"
+        {listener.replace("@DIR@", listener_files())}
+        [upstreams.a]
+        endpoints = ["b:1"]
+        [[routes]]
+        upstream = "a"
+        [[routes]]
+        path = "/own"
+        respond.body = "own"
+        """
+    )
+
+
+def arrive(made: Rig, peername: object = ("192.0.2.7", 4711)) -> SwitchingWire:
+    arrival = made.server.connect()
+    wire = SwitchingWire(made.loop, arrival, peername)
+    arrival.connection_made(wire)
+    made.loop.run()
+    return wire
+
+
+def bodies(wire: Wire) -> list[bytes]:
+    return [message.body for message in messages(wire.sent)]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_header_may_come_with_the_request_or_in_pieces(version: str) -> None:
+    made = rig("proxy_protocol = true")
+    sent = header(version, CLIENT, DESTINATION) + REQUEST
+    for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+        wire = arrive(made)
+        wire.receive(*pieces)
+        assert bodies(wire) == [b"own"]
+        wire.lose()
+    assert [exchange.client for exchange in made.logged] == [b"198.51.100.7"] * 2
+    assert made.logged[0].downstream.addresses() == (CLIENT, DESTINATION)
+    assert made.server.connections == set()
+
+
+@pytest.mark.parametrize("sent", [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"])
+def test_a_header_that_tells_of_nobody_leaves_the_peer_s_address(sent: bytes) -> None:
+    made = rig("proxy_protocol = true")
+    wire = arrive(made)
+    wire.receive(sent, REQUEST)
+    assert bodies(wire) == [b"own"]
+    assert made.logged[0].client == b"192.0.2.7"
+    # A trusted proxy itself.
+    assert made.logged[0].downstream.trusted
+
+
+def test_whom_a_header_tells_of_is_only_believed_when_trusted_itself() -> None:
+    made = rig("proxy_protocol = true")
+    wire = arrive(made)
+    claim = REQUEST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n")
+    wire.receive(header("v2", CLIENT, DESTINATION) + claim)
+    assert made.logged[0].client == b"198.51.100.7"
+
+
+def test_a_header_from_nobody_who_is_trusted_is_refused_and_told() -> None:
+    made = rig("proxy_protocol = true")
+    wire = arrive(made, ("198.51.100.1", 1))
+    assert (wire.closed, wire.sent) == (True, b"")
+    (line,) = made.told
+    assert line.startswith("listener in: connection from 198.51.100.1 refused: it is none of server.trusted_proxies")
+    assert made.server.connections == set()
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (REQUEST, "no PROXY header"),
+        (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 x\r\n", "a malformed PROXY line"),
+        (b"\r\n\r\n\x00\r\nQUIT\n\x31\x11\x00\x0c", "an unknown version or command in the PROXY header"),
+    ],
+)
+def test_what_is_no_header_is_refused_and_told_once(sent: bytes, why: str) -> None:
+    made = rig("proxy_protocol = true")
+    wire = arrive(made)
+    wire.receive(sent)
+    assert (wire.closed, wire.sent, made.logged) == (True, b"", [])
+    assert made.told == [f"listener in: connection from 192.0.2.7 refused: {why}"]
+
+
+def test_the_time_for_a_header_ends() -> None:
+    made = rig("proxy_protocol = true")
+    wire = arrive(made)
+    wire.receive(b"PROXY TCP4")
+    made.after(9.0)
+    assert not wire.closed
+    made.after(1.5)
+    assert wire.closed
+    assert made.told == [
+        "listener in: connection from 192.0.2.7 refused: no PROXY header came within head_timeout"
+    ]
+    assert made.server.connections == set()
+
+
+def test_a_client_that_goes_inside_its_header_is_told_and_one_that_says_nothing_is_not() -> None:
+    made = rig("proxy_protocol = true")
+    arrive(made).half_close()
+    arrive(made).lose()
+    assert made.told == []
+    wire = arrive(made)
+    wire.receive(b"PROXY ")
+    wire.half_close()
+    assert made.told == [
+        "listener in: connection from 192.0.2.7 refused: the client closed the connection inside the PROXY header"
+    ]
+
+
+def test_a_client_that_is_gone_already_is_nobody_s_business() -> None:
+    made = rig("proxy_protocol = true")
+    assert arrive(made, None).closed
+    assert (made.told, made.server.connections) == ([], set())
+
+
+def shake(wire: Wire, client: MemoryClient) -> None:
+    while not client.shake():
+        wire.receive(client.to_server.read())
+        client.from_server.write(wire.take())
+    if client.to_server.pending:
+        wire.receive(client.to_server.read())
+
+
+@pytest.mark.parametrize("ahead", [b"", header("v1", CLIENT, DESTINATION), header("v2", CLIENT, DESTINATION)])
+def test_tls_comes_behind_the_header(ahead: bytes) -> None:
+    made = rig(f"proxy_protocol = {str(ahead != b'').lower()}\n{TLS}")
+    wire = arrive(made)
+    client = MemoryClient(client_context())
+    client.shake()
+    wire.receive(ahead + client.to_server.read())
+    client.from_server.write(wire.take())
+    shake(wire, client)
+    client.side.write(REQUEST)
+    wire.receive(client.to_server.read())
+    client.from_server.write(wire.take())
+    assert client.read().endswith(b"\r\n\r\nown")
+    (exchange,) = made.logged
+    assert exchange.client == (b"198.51.100.7" if ahead else b"192.0.2.7")
+    assert exchange.downstream.scheme == b"https"
+    session = exchange.downstream.session
+    assert session is not None
+    assert (session.version, session.server_name) == ("TLSv1.3", b"a.test")
+
+
+def test_a_failed_handshake_is_counted_and_told() -> None:
+    made = rig(TLS)
+    wire = arrive(made)
+    wire.receive(b"\x16\x03\x01\x00\x05hello")
+    assert wire.closed
+    # An alert says why.
+    assert wire.sent[:1] == b"\x15"
+    assert made.refusals.failed_handshakes == 1
+    (line,) = made.told
+    assert line.startswith("listener in: connection from 192.0.2.7 refused: the TLS handshake failed: [SSL")
+
+
+def test_a_handshake_that_takes_too_long_is_counted_and_told() -> None:
+    made = rig(TLS)
+    silent, slow = arrive(made), arrive(made)
+    slow.receive(b"\x16")
+    made.after(10.5)
+    assert (silent.closed, slow.closed) == (True, True)
+    assert made.refusals.failed_handshakes == 1
+    assert len(made.told) == 1
+
+
+def test_plain_text_on_a_tls_listener_gets_400_and_is_logged() -> None:
+    made = rig(TLS)
+    wire = arrive(made)
+    wire.receive(REQUEST)
+    (message,) = messages(wire.sent)
+    assert message.start == b"HTTP/1.1 400 Bad Request"
+    assert b"This port speaks HTTPS" in message.body
+    assert [exchange.reason for exchange in made.logged] == ["plain-text"]
+
+
+def test_over_the_limit_nobody_gets_a_handshake() -> None:
+    made = rig(f"max_connections = 1\n{TLS}")
+    first, second = arrive(made), arrive(made)
+    assert (first.closed, second.closed) == (False, True)
+    assert "as many connections as it may have" in made.told[0]
+    shake(first, MemoryClient(client_context()))
+    assert len(made.server.connections) == 1
+    first.lose()
+    assert made.server.connections == set()
+
+
+def test_a_stop_gives_who_has_just_connected_a_second() -> None:
+    made = rig(TLS)
+    wire = arrive(made)
+    made.server.drain()
+    made.after(1.5)
+    assert (wire.closed, made.told) == (True, [])
+    other = arrive(made)
+    made.server.abort()
+    assert other.aborted
+
+
+def test_the_client_s_certificate_may_be_refused() -> None:
+    made = rig('tls = { certificates = [{ cert = "@DIR@/a.pem" }], client_ca = "@DIR@/ca.pem" }')
+    wire = arrive(made)
+    client = MemoryClient(client_context(ssl.TLSVersion.TLSv1_2))
+    with pytest.raises(ssl.SSLError, match=r"(?i)handshake failure"):
+        shake(wire, client)
+    assert "peer did not return a certificate" in made.told[0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import weakref
 from typing import cast
 
 import pytest
@@ -136,3 +137,35 @@ def test_a_failed_handshake_tells_the_client_why() -> None:
         transport.handshake(b"\x16\x03\x01\x00\x05hello")
     # An alert.
     assert wire.sent[:1] == b"\x15"
+
+
+def test_what_is_written_after_an_alert_is_dropped() -> None:
+    pair = Pair()
+    pair.wire.receive(b"\x15\x03\x03\x00\x02\x02\x28")
+    pair.transport.write(b"late")
+    pair.transport.close()
+    assert (pair.talk.events, pair.wire.aborted) == (["made", "lost"], True)
+
+
+def test_what_is_held_goes_out_with_the_goodbye() -> None:
+    pair = Pair()
+    pair.transport.hold()
+    pair.transport.write(b"last")
+    assert pair.wire.sent == b""
+    pair.transport.close()
+    assert (pair.received(), pair.wire.closed) == (b"lastEOF", True)
+
+
+def test_unsent_bytes_are_those_of_the_network() -> None:
+    pair = Pair()
+    pair.wire.blocked = True
+    pair.transport.write(bytes(100))
+    assert pair.transport.get_write_buffer_size() > 100
+
+
+def test_nothing_is_kept_alive_when_the_connection_is_lost() -> None:
+    pair = Pair()
+    talk = weakref.ref(pair.talk)
+    pair.wire.lose()
+    pair.talk = pair.wire.protocol = Talk()
+    assert talk() is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import ssl
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import trustme
 
@@ -20,6 +23,17 @@ def authority() -> trustme.CA:
 @cache
 def _pair() -> trustme.LeafCert:
     return authority().issue_cert(NAME)
+
+
+@cache
+def listener_files() -> str:
+    """A directory with a.pem, the server's certificate and key, and ca.pem, who has signed it."""
+    made = tempfile.TemporaryDirectory(prefix="fastgw-test-")
+    atexit.register(made.cleanup)
+    directory = Path(made.name)
+    _pair().private_key_and_cert_chain_pem.write_to_path(str(directory / "a.pem"))
+    authority().cert_pem.write_to_path(str(directory / "ca.pem"))
+    return str(directory)
 
 
 def server_context() -> ssl.SSLContext:
@@ -39,9 +53,11 @@ def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLC
 class MemoryClient:
     """`to_server` is what it has to send, `from_server` takes what comes."""
 
-    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, session: ssl.SSLSession | None = None, name: str = NAME
+    ) -> None:
         self.from_server, self.to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.side = context.wrap_bio(self.from_server, self.to_server, server_hostname=NAME, session=session)
+        self.side = context.wrap_bio(self.from_server, self.to_server, server_hostname=name, session=session)
 
     def shake(self) -> bool:
         """One step of the handshake; True when it is complete for the client."""
