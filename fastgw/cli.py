@@ -65,6 +65,8 @@ def check(config: Path | None, as_json: bool) -> None:
     """Validate a configuration, and run its [[tests]]."""
     path = _config_path(config)
     loaded = _load(path, as_json)
+    for warning in loaded.warnings:
+        click.echo(warning, err=True)
     problems: list[Problem] = []
     if loaded.tests:
         from fastgw.config.self_tests import run_self_tests  # noqa: PLC0415

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,8 @@ from fastgw import errors
 from fastgw.exchange import AWAITED, ENDED, Exchange
 from fastgw.http1.fields import values
 from fastgw.http1.message import LENGTH, NO_BODY
+from fastgw.policy.forwarded import lines_before_host
+from fastgw.policy.tls_session import CertificateNames, TlsSession
 from tests.fakes import DATE, FakeClient, FakeConnection, FakePool, Line, response
 
 UPSTREAM = '[upstreams.a]\nendpoints = ["b:1"]\n'
@@ -593,3 +596,53 @@ def test_a_request_for_https_that_came_in_plain_text_is_for_somebody_else() -> N
     line, backend = a_line()
     line.get("http://a.test/")
     assert backend.events == ["request"]
+
+
+# What a TLS session says of a request
+
+
+def tls_client(server_name: bytes = b"a.test", lines: bytes = b"", trusted: bool = False) -> FakeClient:
+    client = FakeClient(b"10.0.0.1" if trusted else b"192.0.2.7", trusted)
+    names = CertificateNames({b"a.test": 0, b"other.test": 1}, {})
+    group = names.group(server_name)
+    client.session = TlsSession("TLSv1.3", "TLS_AES_128_GCM_SHA256", server_name, group, names, None, lines)
+    client.scheme = b"https"
+    client.forwarded = lines + lines_before_host(client.client, b"https")
+    client.needs_identifying = True
+    return client
+
+
+@pytest.mark.parametrize(("server_name", "status"), [(b"other.test", b"421"), (b"a.test", b"200"), (b"", b"200")])
+def test_a_request_for_another_certificate_s_host_is_misdirected(server_name: bytes, status: bytes) -> None:
+    line, backend = a_line(client=tls_client(server_name))
+    line.get("/")
+    if status == b"200":
+        backend.answers(OK, b"ok")
+    assert line.client.status.startswith(status)
+    assert [exchange.reason for exchange in line.logged] == (["misdirected-host"] if status == b"421" else [""])
+
+
+def test_an_absolute_https_target_has_come_to_the_right_place() -> None:
+    line, backend = a_line(client=tls_client())
+    line.get("https://a.test/x")
+    assert (backend.target, backend.events) == (b"/x", ["request"])
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_upstream_is_told_of_the_client_s_certificate_whoever_forwards(trusted: bool) -> None:
+    config = '[server]\ntrusted_proxies = ["10.0.0.0/8"]\n' + TO_A
+    line, backend = a_line(config, tls_client(lines=b"\r\nX-Client-Cert-Verify: NONE", trusted=trusted))
+    line.get("/", b"X-Forwarded-For: 9.9.9.9")
+    assert sent(backend, b"x-client-cert-verify") == [b"NONE"]
+    assert sent(backend, b"x-forwarded-for") == [b"9.9.9.9, 10.0.0.1" if trusted else b"192.0.2.7"]
+
+
+def test_nobody_else_tells_of_client_certificates_where_a_listener_does() -> None:
+    client = FakeClient()
+    line, backend = a_line(client=client)
+    line.gateway.snapshot = replace(line.gateway.snapshot, has_client_cert_headers=True)
+    client.needs_identifying = True
+    line.get("/", b"X-Client_Cert-Subject: CN=admin", b"client-cert: :AA==:", b"X-Client-Certificate: mine")
+    assert b"admin" not in backend.fields
+    assert b"AA==" not in backend.fields
+    assert sent(backend, b"x-client-certificate") == [b"mine"]

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from tests.config.sources import load, problems
 
@@ -64,3 +66,74 @@ def test_what_can_not_be_used_is_told_with_its_place(written: str, expected: str
     (problem,) = said(written, files)
     assert problem.startswith("config.toml:3:")
     assert expected in problem
+
+
+# Listeners.
+
+LISTENER = '[[listeners]]\naddress = "127.0.0.1:0"\n[listeners.tls]\n{}\n[[routes]]\nrespond.body = "ok"\n'
+
+
+def test_what_a_listener_s_files_hold_is_in_the_snapshot_and_compares(files: Path) -> None:
+    written = """certificates = [{ cert = "one.pem", key = "one.key" }, { cert = "two-both.pem" }]
+        client_ca = "ca.pem"
+        client_auth = "optional"
+        hsts = { max_age = "365d", include_subdomains = true, preload = true }
+        min_version = "1.3"
+    """
+    snapshot = load(LISTENER.replace("{}", written), base=files).snapshot
+    again = pickle.loads(pickle.dumps(snapshot))
+    assert again.listeners == snapshot.listeners == load(LISTENER.replace("{}", written), base=files).snapshot.listeners
+    tls = snapshot.listeners[0].tls
+    assert tls is not None
+    assert [pair.cert for pair in tls.pairs] == [(files / f"{name}.pem").read_bytes() for name in ("one", "two-both")]
+    assert "PRIVATE" not in repr(tls.pairs[0])
+    assert (tls.groups, tls.names.group(b"one"), tls.names.group(b"two")) == (((0,), (1,)), 0, 1)
+    assert tls.client_ca == (files / "ca.pem").read_bytes()
+    assert (tls.requires_client_cert, tls.min_version) == (False, "1.3")
+    assert tls.hsts == b"\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains; preload"
+    assert not snapshot.has_client_cert_headers
+
+
+def test_hsts_may_be_a_duration_alone(files: Path) -> None:
+    written = 'certificates = [{ cert = "one-both.pem" }]\nhsts = "1h"'
+    tls = load(LISTENER.replace("{}", written), base=files).snapshot.listeners[0].tls
+    assert tls is not None
+    assert tls.hsts == b"\r\nStrict-Transport-Security: max-age=3600"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('{ cert = "nowhere.pem" }', "4:26: listeners[1].tls.certificates[1].cert: the file"),
+        ('{ cert = "text" }', "is not PEM"),
+        ('{ cert = "one.pem" }', "holds no private key"),
+        ('{ cert = "one.pem", key = "two.key" }', "does not belong to the certificate"),
+        ('{ cert = "empty.pem", key = "one.key" }', "can't be used"),
+        ('{ cert = "one-both.pem" }, { cert = "one.pem", key = "one.key" }', "is never shown"),
+    ],
+)
+def test_a_listener_s_certificate_that_can_not_be_used_is_told_with_its_place(
+    written: str, expected: str, files: Path
+) -> None:
+    (problem,) = problems(LISTENER.replace("{}", f"certificates = [{written}]"), base=files)
+    assert problem.startswith("config.toml:4:")
+    assert expected in problem
+
+
+def test_authorities_of_clients_that_can_not_be_used_are_told(files: Path) -> None:
+    written = 'certificates = [{ cert = "one-both.pem" }]\nclient_ca = "empty.pem"'
+    (problem,) = problems(LISTENER.replace("{}", written), base=files)
+    assert problem.startswith("config.toml:5:13: listeners[1].tls.client_ca: ")
+    assert "holds no certificate that can be read" in problem
+
+
+def test_a_key_with_a_password_is_told(files: Path) -> None:
+    key = serialization.load_pem_private_key((files / "one.key").read_bytes(), None)
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    (files / "locked.key").write_bytes(encrypted)
+    written = 'certificates = [{ cert = "one.pem", key = "locked.key" }]'
+    (problem,) = problems(LISTENER.replace("{}", written), base=files)
+    assert problem.startswith("config.toml:4:")
+    assert "is encrypted; store it without a password" in problem
