@@ -111,6 +111,8 @@ class Arrival(asyncio.Protocol):
             connection.connection_made(self._transport)
             if data and not self._transport.is_closing():
                 connection.data_received(data)
+        if server.gateway.draining:
+            connection.drain()
         return connection
 
     def _shake_hands(self, tls: TlsTransport, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import sys
 from collections.abc import Callable
 
 from fastgw.net.ticket_keys import TICKET_KEYS_SIZE, TicketKeysError, set_ticket_keys
@@ -41,6 +42,7 @@ class TlsListener:
         # The handshake begins with it; the client's hello may choose another.
         self.context = self._contexts[0]
         self.context.sni_callback = self._choose
+        sys.unraisablehook = _without_server_names
         if ticket_master:
             keys = _ticket_keys(listener.name, tls, ticket_master)
             try:
@@ -93,6 +95,13 @@ def _context(tls: ListenerTls, group: tuple[int, ...]) -> ssl.SSLContext:
         with as_file(tls.client_ca) as path:
             context.load_verify_locations(path)
     return context
+
+
+def _without_server_names(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python writes a traceback for each server name that is not ASCII, and anyone can send them; the handshake fails
+    all the same, and is told as others are."""
+    if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+        sys.__unraisablehook__(unraisable)
 
 
 def _ticket_keys(name: str, tls: ListenerTls, master: bytes) -> bytes:

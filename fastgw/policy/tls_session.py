@@ -74,7 +74,8 @@ class TlsSession:
 
     def misdirects(self, host_name: bytes) -> bool:
         """Whether a request for that host belongs to another certificate than the one asked for (RFC 9110 §15.5.20)."""
-        if host_name == self.server_name or not self.server_name:
+        if host_name == self.server_name or not self.server_name or not host_name:
+            # HTTP/1.0 may name no host.
             return False
         return self.names.group(host_name) != self.group
 

@@ -411,6 +411,18 @@ def test_a_client_that_goes_in_the_handshake_is_told_of_and_one_that_says_nothin
     assert setting.gateway.stderr.count("refused") == before
 
 
+def test_a_server_name_that_is_none_is_told_in_a_line(setting: Setting) -> None:
+    hello, context = ssl.MemoryBIO(), setting.authority.client()
+    side = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="aaaaaaaa.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        side.do_handshake()
+    with Client(setting.gateway.address) as client:
+        client.send(hello.read().replace(b"aaaaaaaa.test", b"aaaa\xff\xfe\xfdz.test"))
+        assert client.read_to_end()[:1] == b"\x15"
+    assert setting.gateway.wait_until_it_says("CALLBACK_FAILED")
+    assert "Traceback" not in setting.gateway.stderr
+
+
 # The gateway's own files.
 
 

@@ -235,3 +235,14 @@ def test_the_client_s_certificate_may_be_refused() -> None:
     with pytest.raises(ssl.SSLError, match=r"(?i)handshake failure"):
         shake(wire, client)
     assert "peer did not return a certificate" in made.told[0]
+
+
+def test_who_gets_through_its_handshake_while_the_gateway_stops_has_a_second_for_its_request() -> None:
+    made = rig(TLS)
+    wire = arrive(made)
+    made.gateway.draining = True
+    shake(wire, MemoryClient(client_context()))
+    made.after(0.9)
+    assert not wire.closed
+    made.after(0.2)
+    assert wire.closed

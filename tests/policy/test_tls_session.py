@@ -32,6 +32,8 @@ def test_a_name_gets_its_own_certificate_or_the_first(name: bytes, group: int) -
         *((b"api.test", b"api.test", False), (b"api.test", b"shop.test", True), (b"api.test", b"one.wild.test", False)),
         # Who has not asked for a name, or for one that nobody has, gets the default's.
         *((b"", b"api.test", False), (b"x.test", b"shop.test", False), (b"x.test", b"api.test", True)),
+        # HTTP/1.0 may name no host.
+        (b"api.test", b"", False),
     ],
 )
 def test_a_host_of_another_certificate_is_misdirected(asked: bytes, host: bytes, misdirected: bool) -> None:
