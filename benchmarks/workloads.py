@@ -90,6 +90,9 @@ WORKLOADS: tuple[Workload, ...] = (
     _routes(100_000, start_seconds=90.0),
     Workload("tls-keepalive", "small JSON over TLS 1.3, bare heads", tls=True, smoke=True),
     Workload(
+        "tls-body-100k", "100 KiB answers over TLS 1.3", path=FILE_100K[0], response_body_bytes=FILE_100K[1], tls=True
+    ),
+    Workload(
         "tls-handshakes",
         "small JSON, a new connection with a full TLS 1.3 handshake (ECDSA P-256) for every request",
         kind=Kind.HANDSHAKES,
