@@ -114,7 +114,12 @@ def _ends_of(words: list[bytes]) -> tuple[Peer, Peer] | None:
         source, destination = kind(words[2].decode("ascii")), kind(words[3].decode("ascii"))
     except ValueError:
         return None
-    return (str(source), int(words[4])), (str(destination), int(words[5]))
+    return (_host(source), int(words[4])), (_host(destination), int(words[5]))
+
+
+def _host(address: Address) -> str:
+    """RFC 4291 §2.5.5.2: an IPv4 address that is written as an IPv6 address is one in logs and lists, too."""
+    return str((address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address)
 
 
 def _is_port(word: bytes) -> bool:
@@ -146,8 +151,6 @@ def _binary_ends(family: int, data: bytes) -> tuple[Peer, Peer] | None:
         return None
     kind, width = (IPv4Address, 4) if family == _TCP4 else (IPv6Address, 16)
     at = 16 + 2 * width
-    source, destination = (str(kind(data[16 : 16 + width])), str(kind(data[16 + width : at])))
-    return (source, int.from_bytes(data[at : at + 2], "big")), (
-        destination,
-        int.from_bytes(data[at + 2 : at + 4], "big"),
-    )
+    source, destination = kind(data[16 : 16 + width]), kind(data[16 + width : at])
+    ports = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
+    return (_host(source), ports[0]), (_host(destination), ports[1])

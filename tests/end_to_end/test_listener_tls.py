@@ -18,6 +18,7 @@ from tests.support.client import Client, ConnectionEndedError, get
 from tests.support.gateway import LISTEN, GatewayProcess
 from tests.support.played import PlayedBackend, PlayedConnection
 from tests.support.tls import Authority, TlsClient
+from tests.support.wire import Wire
 
 LARGE = bytes(range(256)) * 40_000
 BOTH = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -298,11 +299,11 @@ def test_large_bodies_pass_both_ways_as_they_are(setting: Setting) -> None:
         sending.join()
 
 
-def _send_until_held_back(backend: PlayedConnection, size: int) -> int:
+def _send_until_held_back(sender: Wire, size: int) -> int:
     sent = 0
     while sent < size:
         try:
-            sent += backend.sock.send(bytes(65536))
+            sent += sender.sock.send(bytes(65536))
         except TimeoutError:
             break
     return sent
@@ -317,6 +318,16 @@ def test_a_client_that_does_not_read_holds_its_backend_back(setting: Setting) ->
         sent = _send_until_held_back(backend, size)
         assert sent < size // 2
         client.close()
+
+
+def test_a_backend_that_does_not_read_holds_its_client_back(setting: Setting) -> None:
+    size = 64 * 1024 * 1024
+    head = get(b"/", b"Content-Length: %d" % size, method=b"PUT")
+    with setting.pair(head) as (client, backend):
+        backend.read_head()
+        client.sock.settimeout(1.0)
+        assert _send_until_held_back(client, size) < size // 2
+        backend.close()
 
 
 def test_pipelined_requests_are_answered_in_order_and_100_is_passed_on(setting: Setting) -> None:

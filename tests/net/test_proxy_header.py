@@ -49,8 +49,12 @@ def line_4(source: IPv4Address) -> Made:
     return f"PROXY TCP4 {source} 192.0.2.1 4711 443\r\n".encode(), ((str(source), 4711), ("192.0.2.1", 443))
 
 
+def host(address: IPv6Address) -> str:
+    return str(address.ipv4_mapped or address)
+
+
 def line_6(source: IPv6Address) -> Made:
-    return f"PROXY TCP6 {source} 2001:db8::1 4711 443\r\n".encode(), ((str(source), 4711), ("2001:db8::1", 443))
+    return f"PROXY TCP6 {source} 2001:db8::1 4711 443\r\n".encode(), ((host(source), 4711), ("2001:db8::1", 443))
 
 
 def binary_4(source: IPv4Address) -> Made:
@@ -59,7 +63,7 @@ def binary_4(source: IPv4Address) -> Made:
 
 
 def binary_6(source: IPv6Address) -> Made:
-    return binary(0x21, 0x21, source.packed + bytes(20)), ((str(source), 0), ("::", 0))
+    return binary(0x21, 0x21, source.packed + bytes(20)), ((host(source), 0), ("::", 0))
 
 
 HEADERS = st.one_of(
@@ -122,3 +126,8 @@ def test_a_binary_header_that_is_not_for_streams_is_refused_before_it_is_whole(w
 def test_what_is_made_here_is_read_here(version: str, source: Peer, destination: Peer) -> None:
     made = header(version, source, destination)
     assert read_header(made + b"GET") == ProxyHeader(len(made), (source, destination))
+
+
+def test_a_mapped_address_is_the_ipv4_address_that_it_stands_for() -> None:
+    line = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 4711 443\r\n"
+    assert read_header(line) == ProxyHeader(len(line), (CLIENT, LISTENER))
