@@ -479,8 +479,10 @@ class Exchange:
 
     def _finish(self) -> None:
         self.answer = ENDED
-        self.ended = self.gateway.now()
-        self.gateway.log.record(self)
+        gateway = self.gateway
+        self.ended = gateway.now()
+        gateway.counters[self.status // 100] += 1
+        gateway.log.record(self)
         self.downstream.exchange_ended()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.balancer import WeightedSplit
@@ -28,7 +28,7 @@ class Gateway:
         "_ids",
         "chance",
         "coarse_now",
-        "draining",
+        "counters",
         "failed",
         "http_date",
         "log",
@@ -49,6 +49,7 @@ class Gateway:
         chance: Callable[[], float],
         id_prefix: bytes,
         failed: Callable[[], None],
+        counters: MutableSequence[int] | memoryview,
     ) -> None:
         self.snapshot = snapshot
         self.pools = pools
@@ -56,11 +57,12 @@ class Gateway:
         self.now = now
         self.chance = chance
         self.parser = RequestParser()
-        self.draining = False
         self.coarse_now = now()
         self.http_date = b""
         # Told of an exception on the hot path, which is a bug, from inside its handler.
         self.failed = failed
+        # See `counters`.
+        self.counters = counters
         self.route_splits: list[WeightedSplit | None] = []
         self.route_pools: list[Pool | None] = []
         self.bind_routes()

@@ -228,3 +228,7 @@ class Snapshot:
     has_client_cert_headers: bool = False
     drain_timeout: float = 30.0
     workers: int = 1
+    pin_workers: bool = False
+    hang_timeout: float = 10.0
+    # Whether the supervisor reloads a configuration whose file has changed.
+    watch: bool = False

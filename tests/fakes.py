@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgw.config.load import load_text
+from fastgw.counters import COLUMN_SIZE
 from fastgw.errors import Failure
 from fastgw.exchange import Exchange
 from fastgw.gateway import Gateway
@@ -68,6 +69,7 @@ def gateway_of(snapshot: Snapshot, clock: Clock, pools: dict[str, Any], chance: 
         chance=chance,
         id_prefix=b"0" * 16,
         failed=Bugs(),
+        counters=[0] * COLUMN_SIZE,
     )
     gateway.http_date = DATE
     return gateway

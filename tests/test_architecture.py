@@ -20,20 +20,24 @@ SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.
 BELOW: dict[str, tuple[str, ...]] = {
     "__init__": (),
     "errors": (),
+    "counters": (),
     "http1": ("errors",),
     "policy": ("errors", "http1"),
     "snapshot": ("errors", "http1", "policy"),
     "ports": ("errors", "http1", "policy", "snapshot"),
     "gateway": ("errors", "http1", "policy", "snapshot", "ports"),
     "exchange": ("errors", "http1", "policy", "snapshot", "ports", "gateway"),
-    "net": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange"),
+    "net": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters"),
     # Cold, and beside the line: what it makes is a snapshot.
     "config": ("errors", "http1", "policy", "snapshot"),
-    "runtime": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "net", "config", "__init__"),
+    "runtime": (
+        *("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters", "net", "config"),
+        "__init__",
+    ),
     "cli": ("errors", "config", "runtime", "__init__"),
     "__main__": ("cli",),
 }
-HOT_WITHOUT_IO = ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange")
+HOT_WITHOUT_IO = ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters")
 
 # Arrows that point up, for the type checker alone.
 UP_FOR_TYPES = {
@@ -85,6 +89,13 @@ LONGER = {
 _BAD_CONFIGS = "tests/config/test_load.py"
 _RAW_BYTES = "tests/end_to_end/test_vectors.py"
 TESTED_IN: dict[str, str] = {
+    "fastgw/counters.py": "tests/runtime/test_shared_memory.py",
+    # What they do is seen from outside.
+    "fastgw/runtime/events.py": "tests/end_to_end/test_reload.py",
+    "fastgw/runtime/messages.py": "tests/end_to_end/test_reload.py",
+    "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",
+    "fastgw/runtime/worker_process.py": "tests/end_to_end/test_workers.py",
+    "fastgw/runtime/workers.py": "tests/end_to_end/test_workers.py",
     "fastgw/net/origin.py": "tests/net/test_arrival.py",
     "fastgw/net/hsts.py": "tests/end_to_end/test_listener_tls.py",
     "fastgw/net/dial.py": "tests/end_to_end/test_upstream_tls.py",
@@ -198,7 +209,8 @@ def test_imports_only_go_down() -> None:
 
 def test_the_layers_themselves_have_no_circle() -> None:
     seen: set[str] = set()
-    for name in ("__init__", "errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "net", "config"):
+    hot = ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters", "net")
+    for name in ("__init__", *hot, "config"):
         assert set(BELOW[name]) <= seen
         seen.add(name)
     assert "cli" not in BELOW["runtime"]

@@ -60,6 +60,9 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
         ),
         drain_timeout=server.drain_timeout,
         workers=usable_cpus() if server.workers == "auto" else server.workers,
+        pin_workers=server.pin_workers,
+        hang_timeout=server.hang_timeout,
+        watch=server.watch,
     )
 
 

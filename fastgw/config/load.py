@@ -17,7 +17,7 @@ from fastgw.config.document import Document
 from fastgw.config.interpolate import Interpolation
 from fastgw.config.problems import Report
 from fastgw.config.schema import Config, Test
-from fastgw.config.tls_files import read_tls_files
+from fastgw.config.tls_files import read_tls_files, tls_paths
 from fastgw.config.validate import validate
 from fastgw.errors import ConfigError, Problem
 from fastgw.snapshot import Snapshot
@@ -38,6 +38,8 @@ class LoadedConfig:
     snapshot: Snapshot
     # Sentences for whoever runs the gateway.
     warnings: tuple[str, ...] = ()
+    # Certificates, keys, authorities.
+    tls_paths: tuple[Path, ...] = ()
 
 
 def load_config(path: Path) -> LoadedConfig:
@@ -91,7 +93,7 @@ def _load_text(text: str, name: str, base: Path, environment: Mapping[str, str])
     if problems := report.problems():
         raise ConfigError(problems)
     snapshot = compile_config(model, router, base, tls_files)
-    return LoadedConfig(name, document, model, tuple(model.tests), snapshot, tls_files.warnings)
+    return LoadedConfig(name, document, model, tuple(model.tests), snapshot, tls_files.warnings, tls_paths(model, base))
 
 
 def _unreadable(name: str, reason: str) -> ConfigError:

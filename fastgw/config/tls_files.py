@@ -64,6 +64,19 @@ def read_tls_files(config: Config, report: Report) -> TlsFiles:
     return TlsFiles(upstreams, listeners, tuple(warning for warning in warnings if warning))
 
 
+def tls_paths(config: Config, base: FilePath) -> tuple[FilePath, ...]:
+    """All files that `read_tls_files` reads."""
+    names: list[str | None] = []
+    for listener in config.listeners:
+        if listener.tls:
+            names.append(listener.tls.client_ca)
+            names += [name for pair in listener.tls.certificates for name in (pair.cert, pair.key)]
+    for upstream in config.upstreams.values():
+        if upstream.tls:
+            names += [upstream.tls.ca, upstream.tls.cert, upstream.tls.key]
+    return tuple(base / name for name in dict.fromkeys(names) if name is not None)
+
+
 def _read_listener(path: Path, tls: ListenerTls, report: Report) -> ListenerFiles:
     base, ca_path = report.document.base, (*path, "client_ca")
     client_ca = _read(base, tls.client_ca, ca_path, report)

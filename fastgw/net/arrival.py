@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastgw import errors
 from fastgw.net.clock import FOREVER
-from fastgw.net.downstream import FIRST_REQUEST_S, DownstreamConnection
+from fastgw.net.downstream import NEXT_REQUEST_S, DownstreamConnection
 from fastgw.net.origin import Origin
 from fastgw.net.proxy_header import Peer, read_header
 from fastgw.net.tls import words
@@ -20,6 +20,7 @@ from fastgw.policy.forwarded import is_trusted
 
 if TYPE_CHECKING:
     from fastgw.net.listener import Server
+    from fastgw.snapshot import Listener
 
 _WENT = "the client closed the connection"
 
@@ -101,7 +102,7 @@ class Arrival(asyncio.Protocol):
 
     def _hand_over(self, tls: TlsTransport | None, data: bytes) -> DownstreamConnection:
         server = self._server
-        server.closed(self)
+        server.handed_over(self)
         session = None if tls is None or server.tls is None else server.tls.session(tls.side)
         connection = server.connection(Origin(self._ends, session))
         if tls is not None:
@@ -111,7 +112,7 @@ class Arrival(asyncio.Protocol):
             connection.connection_made(self._transport)
             if data and not self._transport.is_closing():
                 connection.data_received(data)
-        if server.gateway.draining:
+        if server.draining:
             connection.drain()
         return connection
 
@@ -167,9 +168,16 @@ class Arrival(asyncio.Protocol):
         self.deadline = FOREVER
         self._transport.abort()
 
+    def adopt(self, listener: Listener) -> None:
+        """The configuration has changed; what has begun under the old one goes on so."""
+
+    def end(self) -> None:
+        """The time of a stop is over."""
+        self.abort()
+
     def drain(self) -> None:
         """The gateway stops; who has just connected may still get an answer."""
-        self.deadline = min(self.deadline, self._server.gateway.now() + FIRST_REQUEST_S)
+        self.deadline = min(self.deadline, self._server.gateway.now() + NEXT_REQUEST_S)
 
     def abort(self) -> None:
         self.deadline = FOREVER

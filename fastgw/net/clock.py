@@ -45,7 +45,7 @@ class Sweep:
         for one in tuple(self.watched):
             if one.deadline < now or one.write_deadline < now:
                 self._guarded(one.overdue, now)
-        for call in self.each_tick:
+        for call in tuple(self.each_tick):
             self._guarded(call, now)
 
     def _guarded(self, call: Callable[[float], None], now: float) -> None:

@@ -24,7 +24,7 @@ from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
 from fastgw.net.tls_transport import TlsTransport
 from fastgw.policy.forwarded import is_trusted, lines_before_host
-from fastgw.snapshot import Limits
+from fastgw.snapshot import Limits, Listener
 
 if TYPE_CHECKING:
     from fastgw.net.listener import Server
@@ -48,8 +48,10 @@ _PIPELINED_MAX = 64 * 1024
 _CR = ord("\r")
 # How long a client may take to read the last answer and close; nginx gives 5 s (lingering_timeout).
 _LINGER_S = 5.0
-# When the gateway stops, how long a connection that has said nothing yet has for its request.
-FIRST_REQUEST_S = 1.0
+# When the gateway stops, how long a connection that has said nothing yet has for its request, and one that has had an
+# answer so recently that the next request may be on its way.
+NEXT_REQUEST_S = 1.0
+_JUST_NOW_S = 1.0
 # The rate of a body is judged over windows of this length.
 _RATE_WINDOW_S = 10.0
 
@@ -147,32 +149,31 @@ class DownstreamConnection(asyncio.Protocol):
         origin = self._origin
         told = None if origin is None else origin.ends
         peername = transport.get_extra_info("peername") if told is None else told[0]
-        snapshot = self._gateway.snapshot
-        if isinstance(peername, tuple):
-            self.client = peername[0].encode("ascii", "replace")
-            if snapshot.trusted_proxies:
-                self.trusted = is_trusted(self.client, snapshot.trusted_proxies)
-        else:
-            # RFC 7239 §6.2: the identifier of a client that has no address.
-            self.client = b"unknown"
-            self.trusted = snapshot.trusts_unix
+        # RFC 7239 §6.2: the identifier of a client that has no address.
+        self.client = peername[0].encode("ascii", "replace") if isinstance(peername, tuple) else b"unknown"
         if origin is not None and origin.session is not None:
             self.session = origin.session
             self.scheme = b"https"
             self.forwarded = origin.session.lines + lines_before_host(self.client, self.scheme)
         else:
             self.forwarded = lines_before_host(self.client, self.scheme)
-        self.needs_identifying = (
-            self.trusted
-            or self.session is not None
-            or self.redirect_to_https > 0
-            or snapshot.has_client_cert_headers
-        )
+        self._identify()
         if not self._server.admit(self):
             self.refuse_unread(errors.CONNECTION_LIMIT)
             return
         # A client that connects and says nothing gets the time of a head, not that of an idle connection.
         self.deadline = self._gateway.now() + self._limits.head_timeout
+
+    def _identify(self) -> None:
+        """Whether the client is believed, and whether more has to be looked at than that it isn't."""
+        snapshot = self._gateway.snapshot
+        if self.client == b"unknown":
+            self.trusted = snapshot.trusts_unix
+        elif snapshot.trusted_proxies or self.trusted:
+            self.trusted = is_trusted(self.client, snapshot.trusted_proxies)
+        self.needs_identifying = (
+            self.trusted or self.session is not None or self.redirect_to_https > 0 or snapshot.has_client_cert_headers
+        )
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -512,7 +513,7 @@ class DownstreamConnection(asyncio.Protocol):
             framing = b""
             self._last_answer = True
         self._sending = body
-        if not exchange.request_complete or self._gateway.draining or not request.keep_alive:
+        if not exchange.request_complete or self._server.draining or not request.keep_alive:
             self._last_answer = True
         if self._last_answer:
             end = b"\r\nConnection: close\r\n\r\n"
@@ -569,7 +570,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._exchange = None
         if self.reading == CLOSED:
             return
-        if self._last_answer or self.reading != WAIT or self._gateway.draining:
+        if self._last_answer or self.reading != WAIT or self._server.draining:
             self._close_after_answer()
             return
         self.reading = HEAD
@@ -619,17 +620,36 @@ class DownstreamConnection(asyncio.Protocol):
         self._unsent = self.transport.get_write_buffer_size()
         self.deadline = now + (self._limits.write_timeout if self._unsent else _LINGER_S)
 
+    def adopt(self, listener: Listener) -> None:
+        """The configuration has changed: the next request is under this one."""
+        if listener.limits != self._limits:
+            self._limits = listener.limits
+            self._repeatable = None
+        self.listener_name = listener.name
+        self.redirect_to_https = listener.redirect_to_https
+        self._identify()
+
     def drain(self) -> None:
         """The gateway stops: an idle connection closes, another after its answer.
 
-        One that has just connected, or on which the next request has arrived already, gets its answer first.
+        One that has just connected or just had its answer may be sending a request, or has sent it already: that gets
+        its answer first.
         """
         if self.reading != HEAD or self._buffer or self._has_input():
             return
-        if self._requests:
+        now = self._gateway.now()
+        idle_s = now + self._limits.idle_timeout - self.deadline
+        if self._requests and idle_s > _JUST_NOW_S:
             self.transport.close()
         else:
-            self.deadline = min(self.deadline, self._gateway.now() + FIRST_REQUEST_S)
+            self.deadline = min(self.deadline, now + NEXT_REQUEST_S)
+
+    def end(self) -> None:
+        """The time of a stop is over: a tunnel ends in order, anything else breaks off."""
+        if self.reading == TUNNEL:
+            self.transport.close()
+        else:
+            self.abort()
 
     def _has_input(self) -> bool:
         sock = self.transport.get_extra_info("socket")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 
+from fastgw.counters import ACCEPTED, CLOSED
 from fastgw.gateway import Gateway
 from fastgw.net.arrival import Arrival
 from fastgw.net.clock import Sweep
@@ -17,10 +18,10 @@ from fastgw.snapshot import Listener
 
 
 class Server:
-    """A listener's connections.
+    """A listener's connections. `draining`: each closes after its answer.
 
     `refusals` is told of connections that never get as far as a request; `ticket_master` is what all workers make the
-    keys of TLS session tickets from; `report` writes a line on standard error.
+    keys of TLS session tickets from; `report` writes a line on standard error; `counters` is the worker's column.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Server:
         refusals: Refusals,
         ticket_master: bytes,
         report: Callable[[str], None],
+        counters: MutableSequence[int] | memoryview,
     ) -> None:
         self.gateway = gateway
         self.listener = listener
@@ -39,11 +41,19 @@ class Server:
         self.connections: set[DownstreamConnection | Arrival] = set()
         self.sweep = sweep
         self.refusals = refusals
-        self.tls = None if listener.tls is None else TlsListener(listener, listener.tls, ticket_master, report)
+        self.draining = False
+        self._counters = counters
+        self._ticket_master = ticket_master
+        self._report = report
+        self.tls = self._tls_of(listener)
         self._begins_with_request = self.tls is None and not listener.proxy_protocol
+
+    def _tls_of(self, listener: Listener) -> TlsListener | None:
+        return None if listener.tls is None else TlsListener(listener, listener.tls, self._ticket_master, self._report)
 
     def connect(self) -> DownstreamConnection | Arrival:
         """The protocol of a new connection."""
+        self._counters[ACCEPTED] += 1
         return DownstreamConnection(self.gateway, self) if self._begins_with_request else Arrival(self)
 
     def connection(self, origin: Origin) -> DownstreamConnection:
@@ -62,13 +72,34 @@ class Server:
         return True
 
     def closed(self, connection: DownstreamConnection | Arrival) -> None:
+        self._counters[CLOSED] += 1
+        self.handed_over(connection)
+
+    def handed_over(self, connection: DownstreamConnection | Arrival) -> None:
+        """Another protocol has the transport now."""
         self.sweep.watched.discard(connection)
         self.connections.discard(connection)
 
+    def adopt(self, listener: Listener) -> None:
+        """The same listener in a new configuration; its connections go on, under the new limits."""
+        if listener.tls != self.listener.tls:
+            # Those who come from now on get the new certificates.
+            self.tls = self._tls_of(listener)
+        self.listener = listener
+        self._begins_with_request = self.tls is None and not listener.proxy_protocol
+        for connection in self.connections:
+            connection.adopt(listener)
+
     def drain(self) -> None:
         """Closes what is idle; what is busy closes after its answer."""
+        self.draining = True
         for connection in tuple(self.connections):
             connection.drain()
+
+    def end(self) -> None:
+        """Ends what is left: tunnels in order, the others as they are."""
+        for connection in tuple(self.connections):
+            connection.end()
 
     def abort(self) -> None:
         """Closes what is left."""

@@ -7,6 +7,7 @@ likely to have been closed by the other side), or a new one that is being opened
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import select
 from collections import deque
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class UpstreamPool:
         self._queue: deque[tuple[float, Exchange]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         self._dialer = Dialer(upstream, resolver, loop, report, gateway.now)
+        self._retired = False
         self.sweep = sweep
         self.loop = loop
         sweep.each_tick.append(self._expire_queue)
@@ -141,13 +143,14 @@ class UpstreamPool:
         elif connection in self._idle[index]:
             self._idle[index].remove(connection)
 
-    def close(self) -> None:
-        """Closes what is idle, and opens no more."""
+    def retire(self) -> None:
+        """The configuration has no use for it any more: it serves who waits for it, and keeps nothing."""
+        self._retired = True
+        # What is released from now on is overdue at once.
+        self.upstream = dataclasses.replace(self.upstream, idle_timeout=0.0)
         for stack in self._idle:
             for connection in tuple(stack):
                 connection.close_idle()
-        for task in tuple(self._opening):
-            task.cancel()
 
     # Opening.
 
@@ -220,6 +223,8 @@ class UpstreamPool:
         return any(count < limit and not tried >> index & 1 for index, count in enumerate(self.active))
 
     def _expire_queue(self, now: float) -> None:
+        if self._retired and not self._queue and not any(self.active) and not any(self._idle):
+            self.sweep.each_tick.remove(self._expire_queue)
         while self._queue and self._queue[0][0] < now:
             _, exchange = self._queue.popleft()
             if exchange.is_waiting():

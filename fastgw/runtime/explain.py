@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastgw.counters import COLUMN_SIZE
 from fastgw.errors import ConfigError, Failure, Problem
 from fastgw.exchange import AWAITED, Exchange
 from fastgw.gateway import Gateway
@@ -57,7 +58,7 @@ def explain(snapshot: Snapshot, method: str, url: str, headers: list[tuple[str, 
     explanation = Explanation()
     downstream = _NoClient(snapshot.has_client_cert_headers)
     pools: dict[str, Pool] = {name: _NoPool(name) for name in snapshot.upstreams}
-    gateway = Gateway(snapshot, pools, _NoLog(), lambda: 0.0, lambda: 0.0, _REQUEST_ID, lambda: None)
+    gateway = Gateway(snapshot, pools, _NoLog(), lambda: 0.0, lambda: 0.0, _REQUEST_ID, lambda: None, [0] * COLUMN_SIZE)
     exchange = Exchange(gateway, downstream, 0.0)
     downstream.exchange = exchange
     parsed = RequestParser().parse(_head(method, url, headers), _NO_LIMIT, _NO_LIMIT)

@@ -1,4 +1,4 @@
-"""The listening sockets: bound by the supervisor, inherited by the workers."""
+"""The listening sockets: bound by the supervisor, kept for its life, and lent to the workers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastgw.snapshot import Address
+
 if TYPE_CHECKING:
-    from fastgw.snapshot import Listener, Snapshot
+    from fastgw.snapshot import Listener
 
 # Connections that the kernel may hold until they are accepted; it cuts this to net.core.somaxconn.
 BACKLOG = 4096
@@ -23,32 +26,61 @@ class CannotListen(Exception):
     """A listening socket can't be had; the message is for the user."""
 
 
-def bind_all(snapshot: Snapshot, worker_number: int) -> list[socket.socket]:
-    """The listening sockets of one worker. Raises CannotListen."""
-    return [_bind(listener, worker_number, snapshot.workers) for listener in snapshot.listeners]
+class SocketTable:
+    """The sockets of each address: one for each worker, which share its port (SO_REUSEPORT), or one for all of them."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._sockets: dict[Address, list[socket.socket]] = {}
+
+    def add(self, listeners: Iterable[Listener]) -> list[Address]:
+        """Binds what is not bound yet, all or nothing; gives the addresses that are new. Raises CannotListen."""
+        added: list[Address] = []
+        try:
+            for listener in listeners:
+                if listener.address not in self._sockets:
+                    self._sockets[listener.address] = _bind(listener, self._workers)
+                    added.append(listener.address)
+        except CannotListen:
+            self.remove(added)
+            raise
+        return added
+
+    def remove(self, addresses: Iterable[Address]) -> None:
+        """Closes sockets, and removes the file of a Unix socket."""
+        for address in tuple(addresses):
+            for sock in self._sockets.pop(address, ()):
+                sock.close()
+            _unlink(address)
+
+    def close(self) -> None:
+        """Closes all sockets; the files of Unix sockets stay."""
+        for sockets in self._sockets.values():
+            for sock in sockets:
+                sock.close()
+        self._sockets.clear()
+
+    def unlink(self) -> None:
+        """Removes the files of Unix sockets, so that they may be another gateway's."""
+        for address in self._sockets:
+            _unlink(address)
+
+    def bound(self, address: Address) -> Address:
+        """The address with the port that the kernel has chosen, where any will do."""
+        if address.path or address.port:
+            return address
+        return replace(address, port=self._sockets[address][0].getsockname()[1])
+
+    def of(self, address: Address, worker: int) -> socket.socket:
+        """That which this worker accepts from."""
+        sockets = self._sockets[address]
+        return sockets[worker % len(sockets)]
 
 
-def with_ports(snapshot: Snapshot, sockets: list[socket.socket]) -> Snapshot:
-    """The snapshot with the ports that the kernel chose where its listeners have port 0."""
-    listeners = tuple(
-        listener
-        if listener.address.path or listener.address.port
-        else replace(listener, address=replace(listener.address, port=sock.getsockname()[1]))
-        for listener, sock in zip(snapshot.listeners, sockets, strict=True)
-    )
-    return replace(snapshot, listeners=listeners)
-
-
-def _bind(listener: Listener, worker_number: int, workers: int) -> socket.socket:
+def _bind(listener: Listener, workers: int) -> list[socket.socket]:
     address = listener.address
     try:
-        if address.path:
-            return _bind_unix(address.path, worker_number)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        if worker_number == 0 and workers > 1:
-            # Sockets that share a port would share it with another gateway too: this tells.
-            _listening(family, address.host, address.port, shared=False).close()
-        return _listening(family, address.host, address.port, shared=workers > 1)
+        return [_bind_unix(address.path)] if address.path else _bind_tcp(address.host, address.port, workers)
     except OSError as error:
         what = f"listener '{listener.name}': can't listen on {address}: {os.strerror(error.errno or 0).lower()}"
         if error.errno == errno.EADDRINUSE:
@@ -58,7 +90,25 @@ def _bind(listener: Listener, worker_number: int, workers: int) -> socket.socket
         raise CannotListen(what) from None
 
 
-def _listening(family: socket.AddressFamily, host: str, port: int, shared: bool) -> socket.socket:
+def _bind_tcp(host: str, port: int, workers: int) -> list[socket.socket]:
+    if workers > 1:
+        # Sockets that share a port would share it with another gateway too: this tells.
+        _listening(host, port, shared=False).close()
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(workers):
+            sockets.append(_listening(host, port, shared=workers > 1))
+            # Where any free port will do, it is the same one for all workers.
+            port = sockets[0].getsockname()[1]
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listening(host: str, port: int, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,13 +124,8 @@ def _listening(family: socket.AddressFamily, host: str, port: int, shared: bool)
     return sock
 
 
-_unix_sockets: dict[str, socket.socket] = {}
-
-
-def _bind_unix(path: str, worker_number: int) -> socket.socket:
+def _bind_unix(path: str) -> socket.socket:
     """A Unix socket is one for all workers: the kernel gives each connection to one of them."""
-    if worker_number:
-        return _unix_sockets[path].dup()
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -89,8 +134,13 @@ def _bind_unix(path: str, worker_number: int) -> socket.socket:
     except OSError:
         sock.close()
         raise
-    _unix_sockets[path] = sock
     return sock
+
+
+def _unlink(address: Address) -> None:
+    if address.path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address.path)
 
 
 def _remove_stale(path: str) -> None:
@@ -138,10 +188,3 @@ def shut(sock: socket.socket) -> None:
     with sock, contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RD)
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-
-
-def unlink_unix_sockets(snapshot: Snapshot) -> None:
-    for listener in snapshot.listeners:
-        if listener.address.path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(listener.address.path)

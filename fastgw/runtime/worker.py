@@ -1,7 +1,7 @@
-"""A worker: one event loop that carries traffic on the sockets it inherits.
+"""A worker: one event loop that carries traffic on the sockets that its supervisor lends it.
 
-`python -m fastgw.runtime.worker FD`: FD is the control channel, over which the snapshot and the listening sockets'
-numbers come. It ends when told to, or when the supervisor is gone.
+`python -m fastgw.runtime.worker FD`: FD is the control channel. It waits there for its start message with everything
+loaded already, so that it can take a dead worker's place at once. It ends when told to, or when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -9,128 +9,144 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import random
+import pickle
 import signal
 import socket
 import sys
+import threading
 import time
-from email.utils import formatdate
+from collections.abc import Callable
+from pathlib import Path
 
 import uvloop
 
-from fastgw.gateway import Gateway
-from fastgw.net.clock import Sweep
-from fastgw.net.listener import Server
-from fastgw.net.log_sink import LogSink, NoLog
-from fastgw.net.pool import UpstreamPool
-from fastgw.net.refusals import Refusals
-from fastgw.net.resolver import Resolver
+from fastgw import __version__
 from fastgw.runtime import channel
+from fastgw.runtime import messages as m
 from fastgw.runtime.report import report, report_exception
-from fastgw.runtime.sockets import BACKLOG, hold_off, shut
-from fastgw.snapshot import Snapshot
+from fastgw.runtime.shared_memory import SharedMemory
+from fastgw.runtime.traffic import Prepared, Traffic
+from fastgw.snapshot import Address, Snapshot
+
+Sockets = dict[Address, list[socket.socket]]
 
 # How often a draining worker looks whether it is done.
 _DRAIN_LOOK_S = 0.02
+# What is left when the time is over may still say goodbye.
+_LAST_WORDS_S = 0.5
+# What `ps` and `top` show (comm has 15 characters).
+_STANDBY_NAME = "fastgw-standby"
+_WORKER_NAME = "fastgw-worker"
 
 
 class Worker:
-    """Everything that one worker runs."""
+    """Does what the supervisor says."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        sockets: list[socket.socket],
-        loop: asyncio.AbstractEventLoop,
-        ticket_master: bytes = b"",
-    ) -> None:
-        self._snapshot = snapshot
-        self._sockets = sockets
+    def __init__(self, traffic: Traffic, control: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._traffic = traffic
+        self._control = control
         self._loop = loop
         self._stop = asyncio.Event()
-        self._date_until = 0.0
-        self._sweep = Sweep(loop, time.monotonic, report_exception)
-        settings = snapshot.access_log
-        self.log: LogSink | NoLog = (
-            NoLog() if settings.path == "off" else LogSink(settings, _wall_offset, report, report_exception)
-        )
-        self.gateway = Gateway(
-            snapshot=snapshot,
-            pools={},
-            log=self.log,
-            now=time.monotonic,
-            chance=random.random,
-            id_prefix=os.urandom(8).hex().encode(),
-            failed=report_exception,
-        )
-        resolver = Resolver(loop, time.monotonic)
-        for upstream in snapshot.upstreams.values():
-            self.gateway.pools[upstream.name] = UpstreamPool(
-                upstream, self.gateway, resolver, self._sweep, loop, report
-            )
-        self.gateway.bind_routes()
-        refusals = Refusals(report, time.monotonic)
-        self._sweep.each_tick.append(refusals.tick)
-        self.servers = [
-            Server(self.gateway, listener, self._sweep, loop, refusals, ticket_master, report)
-            for listener in snapshot.listeners
-        ]
+        # Told so by a supervisor that stops; one that is stopped alone leaves its sockets to the next.
+        self._closes_sockets = False
+        self._prepared: dict[int, Prepared] = {}
+        # Messages are handled one after the other.
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, control: socket.socket) -> None:
+    async def run(self, sockets: Sockets) -> None:
         """Serves until told to stop, then drains."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # The supervisor says when; a signal from a terminal or an orchestrator is for it.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self._loop.add_signal_handler(number, self._stop.set)
-        self._loop.add_signal_handler(signal.SIGUSR1, self.log.reopen)
-        self._loop.add_reader(control.fileno(), self._stop.set)
-        self._sweep.each_tick += [self._keep_time, self.log.tick]
-        self._keep_time(time.monotonic())
-        self._sweep.start()
-        listening = [await self._listen(server, sock) for server, sock in zip(self.servers, self._sockets, strict=True)]
-        channel.send(control, ("ready", os.getpid()))
+        self._loop.add_signal_handler(signal.SIGUSR1, self._traffic.reopen_log)
+        await self._traffic.start(sockets)
+        channel.send(self._control, (m.READY,))
+        threading.Thread(target=self._listen_to_supervisor, name="control", daemon=True).start()
         await self._stop.wait()
-        await self._drain(listening)
+        await self._drain()
 
-    async def _listen(self, server: Server, sock: socket.socket) -> asyncio.Server:
-        if sock.family == socket.AF_UNIX:
-            return await self._loop.create_unix_server(server.connect, sock=sock, backlog=BACKLOG)
-        return await self._loop.create_server(server.connect, sock=sock, backlog=BACKLOG)
+    def _close_and_stop(self) -> None:
+        self._closes_sockets = True
+        self._stop.set()
 
-    async def _drain(self, listening: list[asyncio.Server]) -> None:
-        self.gateway.draining = True
-        # A Unix socket is all workers' together, and the supervisor's to close.
-        own = [sock.dup() for sock in self._sockets if sock.family != socket.AF_UNIX]
-        for sock in own:
-            # The next turns of the loop accept what is there already.
-            hold_off(sock)
-        await asyncio.sleep(_DRAIN_LOOK_S)
-        for one in listening:
-            one.close()
-        for sock in own:
-            shut(sock)
-        for server in self.servers:
-            server.drain()
-        until = time.monotonic() + self._snapshot.drain_timeout
-        while any(server.connections for server in self.servers):
+    # The control channel, in a thread: reading a large snapshot takes a while, and traffic goes on.
+
+    def _listen_to_supervisor(self) -> None:
+        try:
+            while True:
+                message, descriptors = channel.receive(self._control)
+                if message[0] == m.PREPARE:
+                    message = (*message[:2], pickle.loads(message[2]), *message[3:])
+                self._loop.call_soon_threadsafe(self._handle, message, descriptors)
+        except (EOFError, OSError):
+            # The supervisor is gone, and nobody else is there to accept.
+            self._call_on_loop(self._close_and_stop)
+
+    def _call_on_loop(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            # The loop has ended meanwhile.
+            return
+
+    def _handle(self, message: channel.Message, descriptors: list[int]) -> None:
+        task = self._loop.create_task(self._do(message, descriptors))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, message: channel.Message, descriptors: list[int]) -> None:
+        async with self._turn:
+            try:
+                await self._do_one(message, descriptors)
+            except Exception:
+                report_exception()
+
+    async def _do_one(self, message: channel.Message, descriptors: list[int]) -> None:
+        word = message[0]
+        if word == m.PREPARE:
+            self._prepare(message[1], message[2], message[3], descriptors)
+        elif word == m.COMMIT:
+            await self._traffic.adopt(self._prepared.pop(message[1]))
+        elif word == m.ABORT:
+            # Their sockets close with them.
+            self._prepared.pop(message[1], None)
+        elif word == m.DRAIN:
+            self._close_and_stop()
+
+    def _prepare(
+        self, generation: int, snapshot: Snapshot, socket_counts: tuple[int, ...], descriptors: list[int]
+    ) -> None:
+        self._prepared[generation] = Prepared(snapshot, sockets_of(snapshot, socket_counts, descriptors))
+        channel.send(self._control, (m.PREPARED, generation))
+
+    async def _drain(self) -> None:
+        traffic = self._traffic
+        await traffic.stop_accepting(self._closes_sockets)
+        until = time.monotonic() + traffic.snapshot.drain_timeout
+        if not await self._emptied(until):
+            report(f"drain_timeout is over: {traffic.connections()} connections are closed as they are")
+            traffic.end()
+            await self._emptied(time.monotonic() + _LAST_WORDS_S)
+        traffic.abort()
+        traffic.close_log()
+
+    async def _emptied(self, until: float) -> bool:
+        while self._traffic.connections():
             if time.monotonic() > until:
-                left = sum(len(server.connections) for server in self.servers)
-                report(f"drain_timeout is over: {left} connections are closed as they are")
-                break
+                return False
             await asyncio.sleep(_DRAIN_LOOK_S)
-        for server in self.servers:
-            server.abort()
-        self.log.close()
-
-    def _keep_time(self, now: float) -> None:
-        self.gateway.coarse_now = now
-        if now >= self._date_until:
-            wall = now + _wall_offset()
-            self._date_until = now + 1.0 - wall % 1.0
-            self.gateway.http_date = formatdate(wall, usegmt=True).encode()
+        return True
 
 
-def _wall_offset() -> float:
-    """What the wall clock shows when the monotonic clock shows 0; not constant, the wall clock is set now and then."""
-    return time.time() - time.monotonic()  # noqa: TID251
+def sockets_of(snapshot: Snapshot, counts: tuple[int, ...], descriptors: list[int]) -> Sockets:
+    """The sockets that came with a message, by the address of the listener they are for."""
+    sockets: Sockets = {}
+    coming = iter(descriptors)
+    for listener, count in zip(snapshot.listeners, counts, strict=True):
+        if count:
+            sockets[listener.address] = [socket.socket(fileno=next(coming)) for _ in range(count)]
+    return sockets
 
 
 def _tame_garbage_collector() -> None:
@@ -140,14 +156,40 @@ def _tame_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def _be_called(name: str) -> None:
+    Path("/proc/self/comm").write_text(name)
+
+
+def _wait_for_start(control: socket.socket) -> tuple[Snapshot, m.Start, list[int]]:
+    """The snapshot to begin with, the start message and its descriptors. Raises EOFError when it is not needed."""
+    snapshot = None
+    while True:
+        message, descriptors = channel.receive(control)
+        if message[0] == m.LOAD:
+            snapshot = pickle.loads(message[1])
+            _tame_garbage_collector()
+        elif snapshot is not None:
+            return snapshot, message[1], descriptors
+
+
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    snapshot, numbers, ticket_master = channel.receive(control)
-    sockets = [socket.socket(fileno=number) for number in numbers]
-    _tame_garbage_collector()
+    _be_called(_STANDBY_NAME)
+    try:
+        snapshot, start, (memory, *descriptors) = _wait_for_start(control)
+    except (EOFError, KeyboardInterrupt):
+        return
+    if start.program != __version__:
+        report(f"fastgw {start.program} was started, and {__version__} is installed now: restart it")
+        sys.exit(1)
+    _be_called(_WORKER_NAME)
+    if start.cpu >= 0:
+        os.sched_setaffinity(0, {start.cpu})
+    counters = SharedMemory(memory, start.workers).column(start.number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        worker = Worker(snapshot, sockets, runner.get_loop(), ticket_master)
-        runner.run(worker.run(control))
+        loop = runner.get_loop()
+        worker = Worker(Traffic(snapshot, counters, start.ticket_master, loop), control, loop)
+        runner.run(worker.run(sockets_of(snapshot, start.socket_counts, descriptors)))
 
 
 if __name__ == "__main__":

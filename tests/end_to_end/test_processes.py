@@ -189,7 +189,7 @@ def test_a_worker_that_is_stopped_alone_is_replaced_on_the_same_socket(
 ) -> None:
     with GatewayProcess(config(backend.address), tmp_path) as gateway:
         os.kill(gateway.worker_pid(), signal.SIGTERM)
-        assert gateway.wait_until_it_says("another is started")
+        assert gateway.wait_until_it_says("another takes over")
 
         def is_served() -> bool:
             try:
@@ -255,7 +255,7 @@ def test_a_worker_that_dies_is_replaced_while_the_port_stays_open(backend: Recor
             clients = [stack.enter_context(Client(gateway.address)) for _ in range(IDLE)]
             assert [client.ask(get()).body for client in clients] == [b"ok"] * IDLE
         assert gateway.worker_pid() != dead
-        assert gateway.wait_until_it_says("another is started")
+        assert gateway.wait_until_it_says("another takes over")
 
 
 def test_a_worker_does_not_outlive_its_supervisor(backend: RecordingBackend, start: Start) -> None:

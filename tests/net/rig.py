@@ -178,7 +178,14 @@ class Rig:
         self.refusals = Refusals(self.told.append, self.clock)
         self.sweep.each_tick.append(self.refusals.tick)
         self.server = Server(
-            self.gateway, snapshot.listeners[0], self.sweep, loop, self.refusals, bytes(80), no_report
+            self.gateway,
+            snapshot.listeners[0],
+            self.sweep,
+            loop,
+            self.refusals,
+            bytes(80),
+            no_report,
+            self.gateway.counters,
         )
 
     @property

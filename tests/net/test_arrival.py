@@ -120,9 +120,7 @@ def test_the_time_for_a_header_ends() -> None:
     assert not wire.closed
     made.after(1.5)
     assert wire.closed
-    assert made.told == [
-        "listener in: connection from 192.0.2.7 refused: no PROXY header came within head_timeout"
-    ]
+    assert made.told == ["listener in: connection from 192.0.2.7 refused: no PROXY header came within head_timeout"]
     assert made.server.connections == set()
 
 
@@ -240,7 +238,7 @@ def test_the_client_s_certificate_may_be_refused() -> None:
 def test_who_gets_through_its_handshake_while_the_gateway_stops_has_a_second_for_its_request() -> None:
     made = rig(TLS)
     wire = arrive(made)
-    made.gateway.draining = True
+    made.server.draining = True
     shake(wire, MemoryClient(client_context()))
     made.after(0.9)
     assert not wire.closed

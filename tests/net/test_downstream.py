@@ -143,7 +143,7 @@ def test_a_draining_gateway_says_close_with_each_answer() -> None:
     rig = Rig()
     client, backend = rig.both()
     client.receive(GET % 1)
-    rig.gateway.draining = True
+    rig.server.draining = True
     backend.receive(OK)
     assert (b"Connection: close" in answer(client).framing, client.closed) == (True, True)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 from tests.net.rig import CONFIG, Rig
 
@@ -36,8 +37,9 @@ def test_draining_closes_what_is_idle_and_lets_the_others_have_their_answers() -
         for client in (idle, busy):
             client.receive(GET)
             served.receive(OK)
+        rig.clock.now += 1.1
         busy.receive(GET)
-        rig.gateway.draining = True
+        rig.server.draining = True
         rig.server.drain()
         rig.loop.run()
         assert (idle.closed, busy.closed, new.closed) == (True, False, False)
@@ -72,6 +74,36 @@ def test_draining_gives_one_that_has_said_nothing_yet_a_second() -> None:
         assert not client.closed
         rig.after(0.2)
         assert client.closed
+
+
+def test_draining_gives_one_that_just_had_an_answer_a_second_for_the_next_request() -> None:
+    rig = Rig()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client, backend = rig.both()
+        client._extra["socket"] = ours  # type: ignore[attr-defined]
+        client.receive(GET)
+        backend.receive(OK)
+        rig.server.drain()
+        rig.after(0.5)
+        assert not client.closed
+        client.receive(GET)
+        backend.receive(OK)
+        assert b"Connection: close" in client.sent
+        rig.loop.run()
+        assert client.closed
+
+
+def test_a_new_configuration_of_the_listener_is_for_the_connections_that_it_has() -> None:
+    rig = Rig()
+    client, backend = rig.both()
+    client.receive(GET)
+    backend.receive(OK)
+    listener = rig.server.listener
+    rig.server.adopt(replace(listener, name="renamed", limits=replace(listener.limits, header_count=1)))
+    client.receive(GET.replace(b"\r\n\r\n", b"\r\nX: 1\r\n\r\n"))
+    assert rig.logged[-1].status == 431
+    assert rig.logged[-1].downstream.listener_name == "renamed"
 
 
 def test_in_the_end_everything_is_closed() -> None:

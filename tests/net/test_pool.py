@@ -95,6 +95,13 @@ class PoolRig:
         return repr(self.pool).removeprefix("<UpstreamPool a ").removesuffix(">")
 
 
+def give_up(rig: PoolRig) -> None:
+    """Ends what hangs."""
+    rig.pool.retire()
+    for task in rig.pool._opening:
+        task.cancel()
+
+
 async def turns() -> None:
     """All that is ready runs; what hangs goes on hanging."""
     for _ in range(10):
@@ -149,7 +156,7 @@ async def test_one_that_has_been_idle_for_a_while_is_looked_at_before_it_is_used
     rig.request()
     assert (wire.sent != b"", wire.closed) == (state == "open", state != "open")
     assert repr(rig) == "active=[1] idle=[0] queued=0"
-    rig.pool.close()
+    give_up(rig)
     await turns()
 
 
@@ -259,7 +266,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
     rig.request()
     waiting, refused = rig.request(), rig.request()
     assert (waiting.status, refused.status, refused.reason) == (0, 503, "queue-full")
-    rig.pool.close()
+    give_up(rig)
     await turns()
 
 
@@ -272,7 +279,7 @@ async def test_nobody_waits_longer_than_the_queue_s_time() -> None:
     rig.sweep.look(rig.clock.now + 0.5)
     assert (early.status, early.reason, late.status) == (503, "queue-timeout", 0)
     assert repr(rig) == "active=[1] idle=[0] queued=1"
-    rig.pool.close()
+    give_up(rig)
     await turns()
 
 
@@ -335,18 +342,23 @@ async def test_a_connection_whose_client_has_left_is_kept() -> None:
     assert (repr(rig), rig.loop.wires[0].sent) == ("active=[0] idle=[1] queued=0", b"")
 
 
-async def test_at_the_end_what_is_idle_is_closed_and_what_is_opening_is_given_up() -> None:
+async def test_a_retired_pool_closes_what_is_idle_lets_what_is_busy_end_and_leaves_the_sweep() -> None:
     rig = PoolRig(HANG)
     busy, idle = rig.idle(2)
     rig.request()
     assert idle.sent != b""
     rig.request()
     assert busy.sent != b""
-    rig.request()
-    busy.receive(OK)
-    rig.pool.close()
+    idle.receive(OK)
+    rig.pool.retire()
     await turns()
-    assert (busy.closed, idle.closed, len(rig.pool._opening)) == (True, False, 0)
+    assert (busy.closed, idle.closed) == (False, True)
+    busy.receive(OK)
+    rig.clock.now += 0.1
+    rig.sweep.look(rig.clock.now)
+    assert busy.closed
+    rig.sweep.look(rig.clock.now)
+    assert rig.pool._expire_queue not in rig.sweep.each_tick
 
 
 ENDS: list[Callable[[Exchange, Wire], None]] = [

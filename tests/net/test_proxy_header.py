@@ -79,9 +79,7 @@ HEADERS = st.one_of(
 
 
 @given(HEADERS, st.binary(max_size=32))
-def test_every_cut_is_incomplete_and_the_whole_is_right_whatever_follows(
-    made: Made, following: bytes
-) -> None:
+def test_every_cut_is_incomplete_and_the_whole_is_right_whatever_follows(made: Made, following: bytes) -> None:
     written, ends = made
     for cut in range(len(written)):
         assert read_header(written[:cut]) is None

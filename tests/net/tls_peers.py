@@ -53,9 +53,7 @@ def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLC
 class MemoryClient:
     """`to_server` is what it has to send, `from_server` takes what comes."""
 
-    def __init__(
-        self, context: ssl.SSLContext, session: ssl.SSLSession | None = None, name: str = NAME
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None, name: str = NAME) -> None:
         self.from_server, self.to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.side = context.wrap_bio(self.from_server, self.to_server, server_hostname=name, session=session)
 

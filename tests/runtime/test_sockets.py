@@ -3,13 +3,15 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fastgw.config.load import load_text
-from fastgw.runtime.sockets import CannotListen, bind_all, hold_off, shut, unlink_unix_sockets
+from fastgw.runtime.sockets import CannotListen, SocketTable, hold_off, shut
 from fastgw.snapshot import Snapshot
+from tests.support.gateway import free_port
 
 
 def listening_on(address: str, workers: int = 1) -> Snapshot:
@@ -27,9 +29,10 @@ def listening_on(address: str, workers: int = 1) -> Snapshot:
     ).snapshot
 
 
-def close(sockets: list[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()
+def table_of(snapshot: Snapshot) -> SocketTable:
+    table = SocketTable(snapshot.workers)
+    table.add(snapshot.listeners)
+    return table
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -39,7 +42,7 @@ def test_a_taken_port_is_told_in_one_sentence(workers: int) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen) as caught:
-            bind_all(listening_on(f"127.0.0.1:{port}", workers), 0)
+            table_of(listening_on(f"127.0.0.1:{port}", workers))
     assert str(caught.value) == (
         f"listener 'public': can't listen on 127.0.0.1:{port}: address already in use; "
         "stop the program that has it, or choose another address"
@@ -51,9 +54,32 @@ def test_the_workers_share_a_port() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     snapshot = listening_on(f"127.0.0.1:{port}", workers=2)
-    first, second = bind_all(snapshot, 0), bind_all(snapshot, 1)
-    assert [sock.getsockname() for sock in first + second] == [("127.0.0.1", port)] * 2
-    close(first + second)
+    table = table_of(snapshot)
+    address = snapshot.listeners[0].address
+    first, second = table.of(address, 0), table.of(address, 1)
+    assert first is not second
+    assert [sock.getsockname() for sock in (first, second)] == [("127.0.0.1", port)] * 2
+    table.close()
+
+
+def test_what_is_bound_already_stays_and_a_failure_leaves_nothing_behind() -> None:
+    before = listening_on("127.0.0.1:0").listeners[0]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        new = [
+            replace(before, address=replace(before.address, port=port))
+            for port in (free_port(), taken.getsockname()[1])
+        ]
+        table = SocketTable(1)
+        assert table.add([before]) == [before.address]
+        sock = table.of(before.address, 0)
+        with pytest.raises(CannotListen):
+            table.add([before, *new])
+    assert table.of(before.address, 0) is sock
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", new[0].address.port)).close()
+    table.close()
 
 
 def test_a_unix_socket_that_a_dead_program_left_is_replaced(tmp_path: Path) -> None:
@@ -61,11 +87,14 @@ def test_a_unix_socket_that_a_dead_program_left_is_replaced(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     snapshot = listening_on(f"unix:{path}")
-    sockets = bind_all(snapshot, 0)
+    table = table_of(snapshot)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
-    close(sockets)
-    unlink_unix_sockets(snapshot)
+    table.close()
+    assert path.exists()
+    table = table_of(snapshot)
+    table.unlink()
+    table.close()
     assert not path.exists()
 
 
@@ -75,7 +104,7 @@ def test_a_unix_socket_that_somebody_listens_on_is_left_alone(tmp_path: Path) ->
         alive.bind(str(path))
         alive.listen()
         with pytest.raises(CannotListen, match="address already in use"):
-            bind_all(listening_on(f"unix:{path}"), 0)
+            table_of(listening_on(f"unix:{path}"))
         assert path.exists()
 
 
@@ -83,7 +112,7 @@ def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "precious.txt"
     path.write_text("precious")
     with pytest.raises(CannotListen):
-        bind_all(listening_on(f"unix:{path}"), 0)
+        table_of(listening_on(f"unix:{path}"))
     assert path.read_text() == "precious"
 
 
@@ -91,7 +120,8 @@ def test_while_a_socket_closes_who_has_come_is_accepted_and_who_comes_is_refused
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (listening,) = bind_all(listening_on(f"127.0.0.1:{port}"), 0)
+    snapshot = listening_on(f"127.0.0.1:{port}")
+    listening = table_of(snapshot).of(snapshot.listeners[0].address, 0)
     address = listening.getsockname()
     with socket.create_connection(address) as early, socket.socket() as late:
         hold_off(listening)

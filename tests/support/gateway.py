@@ -28,6 +28,13 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def _name_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 class GatewayProcess:
     """A running gateway; leaving the context stops it and sees to it that it ended well.
 
@@ -112,10 +119,23 @@ class GatewayProcess:
     def signal(self, number: int) -> None:
         self._running().send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        return self._running().pid
+
     def worker_pids(self) -> list[int]:
         """The processes that carry the traffic."""
+        return self.children("fastgw-worker")
+
+    def children(self, name: str) -> list[int]:
         pid = self._running().pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if _name_of(child) == name]
+
+    def rewrite(self, config: str) -> None:
+        """Changes the configuration's file, but does not tell."""
+        self.config_path.write_text(config.replace(LISTEN, f"127.0.0.1:{self.port}"))
 
     def worker_pid(self) -> int:
         """The process that carries the traffic, when there is one."""

@@ -1,0 +1,40 @@
+"""What supervisor and worker say to each other over the control channel, as tuples that begin with one of these words.
+
+    supervisor → worker                                     worker → supervisor
+    (LOAD, snapshot), any number of times
+    (START, Start)                                          (READY,)
+    (PREPARE, generation, snapshot, socket_counts)          (PREPARED, generation) or (REFUSED, generation, why)
+    (COMMIT, generation), (ABORT, generation)
+    (DRAIN,)
+
+A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
+PREPARE, in the order of the listeners, as many for each as `socket_counts` says; START's first is the shared memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+LOAD = "load"
+START = "start"
+READY = "ready"
+PREPARE = "prepare"
+PREPARED = "prepared"
+REFUSED = "refused"
+COMMIT = "commit"
+ABORT = "abort"
+DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker needs to begin on the snapshot that it has loaded last: which of how many `workers` it is, and the
+    processor to stay on (-1: any). `program` is the version that its supervisor has, `ticket_master` what all workers
+    make the keys of TLS session tickets from."""
+
+    program: str
+    number: int
+    workers: int
+    cpu: int
+    socket_counts: tuple[int, ...]
+    ticket_master: bytes = field(repr=False)

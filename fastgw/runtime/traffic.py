@@ -1,0 +1,228 @@
+"""What carries the traffic of one worker: gateway, pools, listeners and log; and how a new snapshot takes their place.
+
+What a new snapshot leaves as it was stays: connections of clients, pools of upstreams, the log. Exchanges in flight
+end on what they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import socket
+import time
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+from fastgw.counters import HEARTBEAT
+from fastgw.gateway import Gateway
+from fastgw.net.clock import Sweep
+from fastgw.net.listener import Server
+from fastgw.net.log_sink import LogSink, NoLog
+from fastgw.net.pool import UpstreamPool
+from fastgw.net.refusals import Refusals
+from fastgw.net.resolver import Resolver
+from fastgw.runtime.report import report, report_exception
+from fastgw.runtime.sockets import BACKLOG, hold_off, shut
+from fastgw.snapshot import AccessLog, Address, Listener, Snapshot
+
+# For how long connections that are there already are still accepted when their listener goes.
+_LAST_ACCEPTS_S = 0.02
+
+
+@dataclass
+class Serving:
+    """A listener that is served: its connections, and what accepts them."""
+
+    server: Server
+    sockets: list[socket.socket]
+    acceptors: list[asyncio.Server] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A snapshot that can be adopted at once: `sockets` are for the listeners that are new."""
+
+    snapshot: Snapshot
+    sockets: dict[Address, list[socket.socket]]
+
+
+class Traffic:
+    """Everything that one worker runs. `counters` is its column of the shared memory."""
+
+    def __init__(
+        self, snapshot: Snapshot, counters: memoryview, ticket_master: bytes, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._loop = loop
+        self._ticket_master = ticket_master
+        self._refusals = Refusals(report, time.monotonic)
+        self._counters = counters
+        self._date_until = 0.0
+        self._sweep = Sweep(loop, time.monotonic, report_exception)
+        self._log = _open_log(snapshot.access_log)
+        self._serving: dict[Address, Serving] = {}
+        # Those whose listener is gone, as long as they have connections.
+        self._retired: list[Server] = []
+        self._resolver = Resolver(loop, time.monotonic)
+        self.gateway = Gateway(
+            snapshot=snapshot,
+            pools={},
+            log=self._log,
+            now=time.monotonic,
+            chance=random.random,
+            id_prefix=os.urandom(8).hex().encode(),
+            failed=report_exception,
+            counters=counters,
+        )
+        self._pools: dict[str, UpstreamPool] = {}
+        self._set_pools(snapshot)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.gateway.snapshot
+
+    async def start(self, sockets: dict[Address, list[socket.socket]]) -> None:
+        """Accepts connections from now on."""
+        self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick]
+        self._keep_time(time.monotonic())
+        self._sweep.start()
+        await self._set_listeners(Prepared(self.snapshot, sockets))
+
+    async def adopt(self, prepared: Prepared) -> None:
+        """Puts a snapshot in the place of the one in force."""
+        old, new = self.snapshot, prepared.snapshot
+        self.gateway.snapshot = new
+        self._set_pools(new)
+        if new.access_log != old.access_log:
+            await self._replace_log(new.access_log)
+        await self._set_listeners(prepared)
+        # A trie's nodes know their parents, so that the old one is freed by the collector alone.
+        del old
+        gc.collect()
+
+    # Pools.
+
+    def _set_pools(self, snapshot: Snapshot) -> None:
+        """Keeps the pools of upstreams that are as they were."""
+        before, self._pools = self._pools, {}
+        for name, upstream in snapshot.upstreams.items():
+            kept = before.pop(name, None)
+            if kept is None or kept.upstream != upstream:
+                if kept is not None:
+                    before[name] = kept
+                kept = UpstreamPool(upstream, self.gateway, self._resolver, self._sweep, self._loop, report)
+            self._pools[name] = kept
+        self.gateway.pools = dict(self._pools)
+        self.gateway.bind_routes()
+        for pool in before.values():
+            pool.retire()
+
+    # Listeners.
+
+    async def _set_listeners(self, prepared: Prepared) -> None:
+        """Serves the listeners of the snapshot; one at the same address goes on with its connections."""
+        wanted = {listener.address: listener for listener in prepared.snapshot.listeners}
+        gone = [self._serving.pop(address) for address in tuple(self._serving) if address not in wanted]
+        for serving in self._serving.values():
+            serving.server.adopt(wanted[serving.server.listener.address])
+        for address, sockets in prepared.sockets.items():
+            self._serving[address] = await self._serve(wanted[address], sockets)
+        for serving in gone:
+            await self._stop_accepting(serving, closes_sockets=True)
+            self._retire(serving.server)
+
+    async def _serve(self, listener: Listener, sockets: list[socket.socket]) -> Serving:
+        server = Server(
+            self.gateway,
+            listener,
+            self._sweep,
+            self._loop,
+            self._refusals,
+            self._ticket_master,
+            report,
+            self._counters,
+        )
+        serving = Serving(server, sockets)
+        for sock in sockets:
+            create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
+            serving.acceptors.append(await create(server.connect, sock=sock, backlog=BACKLOG))
+        return serving
+
+    async def _stop_accepting(self, serving: Serving, closes_sockets: bool) -> None:
+        """Takes no more connections. When the sockets close for all, those that wait in them are taken first."""
+        serving.server.draining = True
+        # A Unix socket is all workers' together, and the supervisor's to close.
+        own = [sock.dup() for sock in serving.sockets if closes_sockets and sock.family != socket.AF_UNIX]
+        for sock in own:
+            hold_off(sock)
+        await asyncio.sleep(_LAST_ACCEPTS_S)
+        for acceptor in serving.acceptors:
+            acceptor.close()
+        for sock in own:
+            shut(sock)
+
+    def _retire(self, server: Server) -> None:
+        """The listener is gone from the configuration: its connections have the time of a stop to end."""
+        self._retired = [one for one in self._retired if one.connections]
+        self._retired.append(server)
+        server.drain()
+        self._loop.call_later(self.snapshot.drain_timeout, server.end)
+
+    # Stopping.
+
+    async def stop_accepting(self, closes_sockets: bool) -> None:
+        """Takes no more connections, and lets the idle ones go."""
+        every = tuple(self._serving.values())
+        await asyncio.gather(*(self._stop_accepting(serving, closes_sockets) for serving in every))
+        for server in self._servers():
+            server.drain()
+
+    def connections(self) -> int:
+        return sum(len(server.connections) for server in self._servers())
+
+    def end(self) -> None:
+        """Ends what is left: tunnels in order, other connections as they are."""
+        for server in self._servers():
+            server.end()
+
+    def abort(self) -> None:
+        for server in self._servers():
+            server.abort()
+
+    def _servers(self) -> list[Server]:
+        return [*(serving.server for serving in self._serving.values()), *self._retired]
+
+    # The log, and the time.
+
+    def reopen_log(self) -> None:
+        self._log.reopen()
+
+    def close_log(self) -> None:
+        self._log.close()
+
+    async def _replace_log(self, settings: AccessLog) -> None:
+        old, self._log = self._log, _open_log(settings)
+        self.gateway.log = self._log
+        # It waits for its writer.
+        await asyncio.to_thread(old.close)
+
+    def _tick_log(self, now: float) -> None:
+        self._log.tick(now)
+
+    def _keep_time(self, now: float) -> None:
+        self.gateway.coarse_now = now
+        self._counters[HEARTBEAT] = int(now * 1000)
+        if now >= self._date_until:
+            wall = now + _wall_offset()
+            self._date_until = now + 1.0 - wall % 1.0
+            self.gateway.http_date = formatdate(wall, usegmt=True).encode()
+
+
+def _open_log(settings: AccessLog) -> LogSink | NoLog:
+    return NoLog() if settings.path == "off" else LogSink(settings, _wall_offset, report, report_exception)
+
+
+def _wall_offset() -> float:
+    """What the wall clock shows when the monotonic clock shows 0; not constant, the wall clock is set now and then."""
+    return time.time() - time.monotonic()  # noqa: TID251

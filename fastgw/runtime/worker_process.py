@@ -1,0 +1,85 @@
+"""A worker as its supervisor sees it: a process, and the channel to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from fastgw.runtime import channel
+
+
+class WorkerProcess:
+    """A fresh interpreter, which loads everything and waits for its start message.
+
+    `ended` is done when the process is; its result is the exit status, negative for a signal.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._channel = ours
+        self._sending = asyncio.Lock()
+        self._said: asyncio.Queue[channel.Message] = asyncio.Queue()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fastgw.runtime.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # A Ctrl-C in the terminal is for the supervisor, which tells the workers.
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self._death = os.pidfd_open(self.pid)
+        loop.add_reader(self._death, self._has_ended)
+        self._reading = loop.create_task(self._read())
+
+    async def _read(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._said.put_nowait(await channel.receive_later(self._loop, self._channel))
+
+    def _has_ended(self) -> None:
+        self._loop.remove_reader(self._death)
+        os.close(self._death)
+        self.ended.set_result(self._process.wait())
+
+    async def send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> bool:
+        """False when it is gone; what is to be done then is for whoever waits for its end."""
+        async with self._sending:
+            sending = asyncio.ensure_future(channel.send_later(self._loop, self._channel, message, descriptors))
+            await asyncio.wait((sending, self.ended), return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                sending.cancel()
+            return not sending.cancelled() and sending.done() and sending.exception() is None
+
+    async def hears(self, seconds: float) -> channel.Message | None:
+        """The next of what it says; None when it says nothing in time, or has ended."""
+        saying = asyncio.ensure_future(self._said.get())
+        await asyncio.wait((saying, self.ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if saying.done():
+            return saying.result()
+        saying.cancel()
+        return None
+
+    def signal(self, number: int) -> None:
+        if not self.ended.done():
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Waits for its end, and forgets it."""
+        await self.ended
+        self._reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reading
+        self._channel.close()

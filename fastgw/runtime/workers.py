@@ -1,0 +1,253 @@
+"""The workers of a gateway: as many as the configuration says, whatever happens to one of them.
+
+One more process waits, with everything loaded, to take the place of a worker that dies: on the same sockets, where
+clients have meanwhile waited to be accepted. A worker whose loop does not turn any more is killed, and replaced too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastgw import __version__
+from fastgw.counters import HEARTBEAT
+from fastgw.runtime import messages as m
+from fastgw.runtime import shared_memory
+from fastgw.runtime.events import LOST, Events
+from fastgw.runtime.report import report
+from fastgw.runtime.sockets import SocketTable
+from fastgw.runtime.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from fastgw.snapshot import Address, Snapshot
+
+# A worker that lives for less has failed at once; the next waits longer, up to the maximum.
+_SHORT_LIFE_S = 5.0
+_BACK_OFF_S = 0.1
+_BACK_OFF_MAX_S = 5.0
+# Past the drain time-out, how long a worker has for its last words.
+_KILL_AFTER_S = 5.0
+# For how long a worker may load and prepare a snapshot: 100,000 routes take a few seconds.
+_PREPARE_S = 60.0
+# How often the heartbeats are looked at, at the least.
+_LOOK_S = 1.0
+
+
+class RefusedError(Exception):
+    """A worker can't take a snapshot; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A snapshot on its way into the workers. `added` are the addresses that they have no sockets for yet."""
+
+    generation: int
+    snapshot: Snapshot
+    pickled: bytes
+    added: Sequence[Address]
+
+
+class Workers:
+    """`snapshot` is the one in force."""
+
+    def __init__(self, snapshot: Snapshot, table: SocketTable, events: Events) -> None:
+        self.snapshot = snapshot
+        self._table = table
+        self._events = events
+        self._count = snapshot.workers
+        self._pickled = pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL)
+        # In no snapshot, and so in no log or answer.
+        self._ticket_master = os.urandom(80)
+        self._memory = shared_memory.create(self._count)
+        self._loop = asyncio.get_running_loop()
+        self._standby: WorkerProcess | None = None
+        self._serving: dict[int, WorkerProcess] = {}
+        self._everyone: set[WorkerProcess] = set()
+        self._stopping = asyncio.Event()
+        self._all_ready = asyncio.Event()
+        # No worker starts while a snapshot is on its way.
+        self._turn = asyncio.Lock()
+        self._generation = 0
+
+    async def run(self) -> None:
+        """Until `stop`, and the drain after it."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._count):
+                group.create_task(self._keep(number))
+            watching = group.create_task(self._watch_heartbeats())
+            standing_by = group.create_task(self._stand_by())
+            await self._stopping.wait()
+            watching.cancel()
+            standing_by.cancel()
+        if self._standby is not None:
+            self._standby.kill()
+            await self._standby.close()
+
+    async def ready(self) -> None:
+        """Until all have been serving at once."""
+        await self._all_ready.wait()
+
+    def stop(self) -> None:
+        """They end what is in flight, for up to the drain time-out."""
+        self._stopping.set()
+        for process in self._serving.values():
+            self._loop.create_task(process.send((m.DRAIN,)))
+
+    def kill(self) -> None:
+        for process in self._everyone:
+            process.kill()
+
+    def signal(self, number: int) -> None:
+        for process in self._serving.values():
+            process.signal(number)
+
+    # One worker after the other in the same place.
+
+    async def _keep(self, number: int) -> None:
+        back_off_s = _BACK_OFF_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            status = await self._run(number)
+            if self._stopping.is_set():
+                return
+            self._events.add("worker", LOST, f"worker {number} ended with {_status_text(status)}; another takes over")
+            if time.monotonic() - began > _SHORT_LIFE_S:
+                back_off_s = _BACK_OFF_S
+                continue
+            await self._pause(back_off_s if back_off_s > _BACK_OFF_S else 0.0)
+            back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
+
+    async def _pause(self, seconds: float) -> None:
+        if not seconds:
+            return
+        report(f"workers die one after the other: the next starts in {seconds:g} s")
+        await asyncio.wait({asyncio.ensure_future(self._stopping.wait())}, timeout=seconds)
+
+    async def _take_standby(self) -> WorkerProcess:
+        process, self._standby = self._standby, None
+        return process if process is not None and not process.ended.done() else await self._new_process()
+
+    async def _new_process(self) -> WorkerProcess:
+        process = WorkerProcess(self._loop)
+        # Always before START.
+        await self._load(process)
+        return process
+
+    async def _load(self, process: WorkerProcess) -> None:
+        await process.send((m.LOAD, self._pickled))
+
+    async def _run(self, number: int) -> int:
+        """Starts one and waits for its end; the exit status."""
+        async with self._turn:
+            process = await self._take_standby()
+            self._everyone.add(process)
+            # It may take a while to load; only then is it watched.
+            self._memory.column(number)[HEARTBEAT] = 0
+            addresses = [listener.address for listener in self.snapshot.listeners]
+            await process.send((m.START, self._start_of(number, len(addresses))), self._descriptors(number, addresses))
+            if await process.hears(_PREPARE_S) == (m.READY,):
+                self._serving[number] = process
+                if len(self._serving) == self._count:
+                    self._all_ready.set()
+            elif not process.ended.done():
+                report(f"worker {number} does not start in {_PREPARE_S:g} s")
+                process.kill()
+        status = await self._end_of(process)
+        self._serving.pop(number, None)
+        self._everyone.discard(process)
+        await process.close()
+        return status
+
+    def _start_of(self, number: int, listeners: int) -> m.Start:
+        cpu = self._cpu_of(number)
+        return m.Start(__version__, number, self._count, cpu, (1,) * listeners, self._ticket_master)
+
+    def _cpu_of(self, number: int) -> int:
+        usable = sorted(os.sched_getaffinity(0))
+        return usable[number % len(usable)] if self.snapshot.pin_workers else -1
+
+    def _descriptors(self, number: int, addresses: Sequence[Address]) -> list[int]:
+        return [self._memory.fd, *(self._table.of(address, number).fileno() for address in addresses)]
+
+    async def _end_of(self, process: WorkerProcess) -> int:
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((process.ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not process.ended.done():
+            # What was said in `stop` it may have missed while it started.
+            await process.send((m.DRAIN,))
+            await asyncio.wait((process.ended,), timeout=self.snapshot.drain_timeout + _KILL_AFTER_S)
+            process.kill()
+        return await process.ended
+
+    async def _stand_by(self) -> None:
+        """Sees to it that one more waits."""
+        await self.ready()
+        while True:
+            if self._standby is None or self._standby.ended.done():
+                async with self._turn:
+                    self._standby = await self._new_process()
+            await asyncio.sleep(_LOOK_S)
+
+    # Heartbeats.
+
+    async def _watch_heartbeats(self) -> None:
+        looked = time.monotonic()
+        while True:
+            await asyncio.sleep(min(_LOOK_S, self.snapshot.hang_timeout / 4))
+            now = time.monotonic()
+            # When we did not run ourselves, neither did they: the machine or all of us were stopped.
+            if now - looked < self.snapshot.hang_timeout / 2:
+                self._kill_the_hung(now)
+            looked = now
+
+    def _kill_the_hung(self, now: float) -> None:
+        for number, process in self._serving.items():
+            last_seen = self._memory.column(number)[HEARTBEAT] / 1000
+            if last_seen and now - last_seen > self.snapshot.hang_timeout and not process.ended.done():
+                report(f"worker {number} hangs: its loop has not turned for {now - last_seen:.1f} s; it is killed")
+                process.kill()
+
+    # A new snapshot.
+
+    async def adopt(self, snapshot: Snapshot, pickled: bytes, added: Sequence[Address]) -> None:
+        """Puts a snapshot into all workers, or raises RefusedError and leaves all as they are."""
+        async with self._turn:
+            self._generation += 1
+            change = Change(self._generation, snapshot, pickled, added)
+            serving = dict(self._serving)
+            # Each of them to its end: half a message would be the last that its worker understands.
+            preparing = (self._prepare(number, process, change) for number, process in serving.items())
+            outcomes = await asyncio.gather(*preparing, return_exceptions=True)
+            for outcome in outcomes:
+                if outcome is not None:
+                    await self._tell(serving, (m.ABORT, change.generation))
+                    raise outcome
+            await self._tell(serving, (m.COMMIT, change.generation))
+            self.snapshot, self._pickled = snapshot, pickled
+            if self._standby is not None:
+                await self._load(self._standby)
+
+    async def _prepare(self, number: int, process: WorkerProcess, change: Change) -> None:
+        listeners = change.snapshot.listeners
+        counts = tuple(int(listener.address in change.added) for listener in listeners)
+        coming = [one.address for one, count in zip(listeners, counts, strict=True) if count]
+        message = (m.PREPARE, change.generation, change.pickled, counts)
+        await process.send(message, self._descriptors(number, coming)[1:])
+        answer = await process.hears(_PREPARE_S)
+        if answer != (m.PREPARED, change.generation):
+            why = "ended" if process.ended.done() else f"does not answer in {_PREPARE_S:g} s"
+            raise RefusedError(f"worker {number} {why} while it prepares")
+
+    async def _tell(self, serving: dict[int, WorkerProcess], message: tuple[object, ...]) -> None:
+        for process in serving.values():
+            await process.send(message)
+
+
+def _status_text(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
