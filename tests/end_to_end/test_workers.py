@@ -25,7 +25,7 @@ CONFIG = f"""
 """
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 KILLS = 5
-# What the issue of this test is: a client must not notice. A second is what a machine under load may add.
+# Far more than it takes, for machines under load; a client that waited for a back-off would wait longer.
 REPLACED_S = 1.0
 
 
