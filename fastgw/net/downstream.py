@@ -172,7 +172,10 @@ class DownstreamConnection(asyncio.Protocol):
         elif snapshot.trusted_proxies or self.trusted:
             self.trusted = is_trusted(self.client, snapshot.trusted_proxies)
         self.needs_identifying = (
-            self.trusted or self.session is not None or self.redirect_to_https > 0 or snapshot.has_client_cert_headers
+            self.trusted
+            or (self.session is not None and self.session.names is not None)
+            or self.redirect_to_https > 0
+            or snapshot.has_client_cert_headers
         )
 
     def data_received(self, data: bytes) -> None:

@@ -72,7 +72,7 @@ class TlsListener:
             cipher=cipher[0] if cipher is not None else "",
             server_name=side.server_name,
             group=side.group,
-            names=tls.names,
+            names=tls.names if len(tls.groups) > 1 else None,
             certificate=certificate,
             lines=lines,
         )

@@ -67,14 +67,15 @@ class TlsSession:
     cipher: str
     server_name: bytes
     group: int
-    names: CertificateNames
+    # None: there is one group only, and nothing to be told apart.
+    names: CertificateNames | None
     certificate: ClientCertificate | None = None
     # What the upstream is told of the certificate; empty unless the listener says so.
     lines: bytes = b""
 
     def misdirects(self, host_name: bytes) -> bool:
         """Whether a request for that host belongs to another certificate than the one asked for (RFC 9110 §15.5.20)."""
-        if host_name == self.server_name or not self.server_name or not host_name:
+        if self.names is None or host_name == self.server_name or not self.server_name or not host_name:
             # HTTP/1.0 may name no host.
             return False
         return self.names.group(host_name) != self.group
