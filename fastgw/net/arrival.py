@@ -20,6 +20,7 @@ from fastgw.policy.forwarded import is_trusted
 
 if TYPE_CHECKING:
     from fastgw.net.listener import Server
+    from fastgw.net.tls_listener import TlsListener
     from fastgw.snapshot import Listener
 
 _WENT = "the client closed the connection"
@@ -28,7 +29,17 @@ _WENT = "the client closed the connection"
 class Arrival(asyncio.Protocol):
     """A client that has just connected."""
 
-    __slots__ = ("_awaits_header", "_buffer", "_ends", "_server", "_tls", "_transport", "deadline", "write_deadline")
+    __slots__ = (
+        "_awaits_header",
+        "_buffer",
+        "_ends",
+        "_server",
+        "_tls",
+        "_tls_listener",
+        "_transport",
+        "deadline",
+        "write_deadline",
+    )
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -36,6 +47,8 @@ class Arrival(asyncio.Protocol):
         self._awaits_header = server.listener.proxy_protocol
         self._ends: tuple[Peer, Peer] | None = None
         self._tls: TlsTransport | None = None
+        # With which the handshake has begun, whatever the listener has adopted since.
+        self._tls_listener: TlsListener | None = None
         self._buffer = b""
         # For all of it, from the accept on.
         self.deadline = FOREVER
@@ -97,13 +110,14 @@ class Arrival(asyncio.Protocol):
             # TLS begins with other bytes (RFC 8446 §5.1), and a request with its method.
             self._hand_over(None, b"").refuse_unread(errors.PLAIN_TEXT)
         elif data:
+            self._tls_listener = tls
             self._tls = TlsTransport(self._transport, tls.context)
             self._shake_hands(self._tls, data)
 
     def _hand_over(self, tls: TlsTransport | None, data: bytes) -> DownstreamConnection:
         server = self._server
         server.handed_over(self)
-        session = None if tls is None or server.tls is None else server.tls.session(tls.side)
+        session = None if tls is None or self._tls_listener is None else self._tls_listener.session(tls.side)
         connection = server.connection(Origin(self._ends, session))
         if tls is not None:
             tls.carry(connection)

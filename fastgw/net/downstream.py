@@ -41,6 +41,8 @@ TUNNEL = 4  # another protocol; bytes go to the peer
 DRAIN = 5  # the last answer is sent; what still comes is dropped until the client closes
 CLOSED = 6
 
+# RFC 7239 §6.2: the identifier of a client that has no address.
+_UNKNOWN = b"unknown"
 # Past this many bytes the other side is told to stop; what a read brings is added, so memory stays near it.
 WRITE_HIGH_WATER = 64 * 1024
 # What a client may pipeline ahead before it is not read any more.
@@ -149,8 +151,7 @@ class DownstreamConnection(asyncio.Protocol):
         origin = self._origin
         told = None if origin is None else origin.ends
         peername = transport.get_extra_info("peername") if told is None else told[0]
-        # RFC 7239 §6.2: the identifier of a client that has no address.
-        self.client = peername[0].encode("ascii", "replace") if isinstance(peername, tuple) else b"unknown"
+        self.client = peername[0].encode("ascii", "replace") if isinstance(peername, tuple) else _UNKNOWN
         if origin is not None and origin.session is not None:
             self.session = origin.session
             self.scheme = b"https"
@@ -167,7 +168,8 @@ class DownstreamConnection(asyncio.Protocol):
     def _identify(self) -> None:
         """Whether the client is believed, and whether more has to be looked at than that it isn't."""
         snapshot = self._gateway.snapshot
-        if self.client == b"unknown":
+        # The very object: a PROXY header may tell of an unknown client, too, on somebody else's Unix socket.
+        if self.client is _UNKNOWN:
             self.trusted = snapshot.trusts_unix
         elif snapshot.trusted_proxies or self.trusted:
             self.trusted = is_trusted(self.client, snapshot.trusted_proxies)

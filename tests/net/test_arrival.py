@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -244,3 +245,28 @@ def test_who_gets_through_its_handshake_while_the_gateway_stops_has_a_second_for
     assert not wire.closed
     made.after(0.2)
     assert wire.closed
+
+
+@pytest.mark.parametrize("adopted", ["", TLS.replace(" }]", ' }], hsts = "1h"')])
+def test_a_handshake_ends_with_what_it_began_with_whatever_was_adopted_meanwhile(adopted: str) -> None:
+    made = rig(TLS)
+    wire = arrive(made)
+    client = MemoryClient(client_context())
+    client.shake()
+    wire.receive(client.to_server.read())
+    client.from_server.write(wire.take())
+    made.server.adopt(rig(adopted).server.listener)
+    shake(wire, client)
+    client.side.write(REQUEST)
+    wire.receive(client.to_server.read())
+    client.from_server.write(wire.take())
+    assert client.read().endswith(b"\r\n\r\nown")
+    assert made.logged[0].downstream.scheme == b"https"
+
+
+def test_a_header_s_unknown_client_is_not_on_our_unix_socket() -> None:
+    made = rig("proxy_protocol = true")
+    made.gateway.snapshot = replace(made.gateway.snapshot, trusts_unix=True)
+    wire = arrive(made)
+    wire.receive(b"\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + bytes(216) + REQUEST)
+    assert (made.logged[0].client, made.logged[0].downstream.trusted) == (b"unknown", False)
