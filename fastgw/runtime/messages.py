@@ -3,8 +3,9 @@
     supervisor → worker                                     worker → supervisor
     (LOAD, snapshot), any number of times
     (START, Start)                                          (READY,)
-    (PREPARE, generation, snapshot, socket_counts)          (PREPARED, generation) or (REFUSED, generation, why)
-    (COMMIT, generation), (ABORT, generation)
+    (PREPARE, generation, snapshot, socket_counts)          (PREPARED, generation)
+    (COMMIT, generation)                                    (ADOPTED, generation)
+    (ABORT, generation)
     (DRAIN,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
@@ -20,8 +21,8 @@ START = "start"
 READY = "ready"
 PREPARE = "prepare"
 PREPARED = "prepared"
-REFUSED = "refused"
 COMMIT = "commit"
+ADOPTED = "adopted"
 ABORT = "abort"
 DRAIN = "drain"
 

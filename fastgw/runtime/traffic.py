@@ -161,6 +161,10 @@ class Traffic:
             acceptor.close()
         for sock in own:
             shut(sock)
+        # The loop lets go of them in its next turn; from then on the address may be had again.
+        for sock in serving.sockets:
+            sock.close()
+        await asyncio.sleep(0)
 
     def _retire(self, server: Server) -> None:
         """The listener is gone from the configuration: its connections have the time of a stop to end."""

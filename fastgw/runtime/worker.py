@@ -108,6 +108,7 @@ class Worker:
             self._prepare(message[1], message[2], message[3], descriptors)
         elif word == m.COMMIT:
             await self._traffic.adopt(self._prepared.pop(message[1]))
+            channel.send(self._control, (m.ADOPTED, message[1]))
         elif word == m.ABORT:
             # Their sockets close with them.
             self._prepared.pop(message[1], None)

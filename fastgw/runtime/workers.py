@@ -230,6 +230,8 @@ class Workers:
                     raise outcome
             await self._tell(serving, (m.COMMIT, change.generation))
             self.snapshot, self._pickled = snapshot, pickled
+            # What is said to be in force is in force everywhere; one that dies meanwhile comes back with it.
+            await asyncio.gather(*(process.hears(_PREPARE_S) for process in serving.values()))
             if self._standby is not None:
                 await self._load(self._standby)
 
