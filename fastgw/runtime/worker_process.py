@@ -13,6 +13,9 @@ from collections.abc import Sequence
 
 from fastgw.runtime import channel
 
+# For how long a worker may leave a message unread; it reads in a thread, and loads what has come in between.
+_SEND_S = 60.0
+
 
 class WorkerProcess:
     """A fresh interpreter, which loads everything and waits for its start message.
@@ -51,14 +54,17 @@ class WorkerProcess:
         os.close(self._death)
         self.ended.set_result(self._process.wait())
 
-    async def send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> bool:
-        """False when it is gone; what is to be done then is for whoever waits for its end."""
+    async def send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        """Ends it when it does not read; when it is gone, whoever waits for its end knows what to do."""
         async with self._sending:
-            sending = asyncio.ensure_future(channel.send_later(self._loop, self._channel, message, descriptors))
-            await asyncio.wait((sending, self.ended), return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                sending.cancel()
-            return not sending.cancelled() and sending.done() and sending.exception() is None
+            try:
+                async with asyncio.timeout(_SEND_S):
+                    await channel.send_later(self._loop, self._channel, message, descriptors)
+            except TimeoutError:
+                # Half a message would be the last that it understands.
+                self.kill()
+            except OSError:
+                return
 
     async def hears(self, seconds: float) -> channel.Message | None:
         """The next of what it says; None when it says nothing in time, or has ended."""

@@ -7,6 +7,7 @@ clients have meanwhile waited to be accepted. A worker whose loop does not turn 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import time
@@ -26,9 +27,10 @@ from fastgw.runtime.worker_process import WorkerProcess
 if TYPE_CHECKING:
     from fastgw.snapshot import Address, Snapshot
 
-# A worker that lives for less has failed at once; the next waits longer, up to the maximum.
+# The first that dies is replaced at once. When its successor lives for less than this, the next one waits, and each
+# after it twice as long, up to the maximum.
 _SHORT_LIFE_S = 5.0
-_BACK_OFF_S = 0.1
+_BACK_OFF_S = 0.2
 _BACK_OFF_MAX_S = 5.0
 # Past the drain time-out, how long a worker has for its last words.
 _KILL_AFTER_S = 5.0
@@ -95,8 +97,6 @@ class Workers:
     def stop(self) -> None:
         """They end what is in flight, for up to the drain time-out."""
         self._stopping.set()
-        for process in self._serving.values():
-            self._loop.create_task(process.send((m.DRAIN,)))
 
     def kill(self) -> None:
         for process in self._everyone:
@@ -109,7 +109,7 @@ class Workers:
     # One worker after the other in the same place.
 
     async def _keep(self, number: int) -> None:
-        back_off_s = _BACK_OFF_S
+        back_off_s = 0.0
         while not self._stopping.is_set():
             began = time.monotonic()
             status = await self._run(number)
@@ -117,16 +117,13 @@ class Workers:
                 return
             self._events.add("worker", LOST, f"worker {number} ended with {_status_text(status)}; another takes over")
             if time.monotonic() - began > _SHORT_LIFE_S:
-                back_off_s = _BACK_OFF_S
-                continue
-            await self._pause(back_off_s if back_off_s > _BACK_OFF_S else 0.0)
-            back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
-
-    async def _pause(self, seconds: float) -> None:
-        if not seconds:
-            return
-        report(f"workers die one after the other: the next starts in {seconds:g} s")
-        await asyncio.wait({asyncio.ensure_future(self._stopping.wait())}, timeout=seconds)
+                back_off_s = 0.0
+            if back_off_s:
+                report(f"workers die one after the other: the next starts in {back_off_s:g} s")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(back_off_s):
+                        await self._stopping.wait()
+            back_off_s = min(max(back_off_s * 2, _BACK_OFF_S), _BACK_OFF_MAX_S)
 
     async def _take_standby(self) -> WorkerProcess:
         process, self._standby = self._standby, None
@@ -179,7 +176,6 @@ class Workers:
         await asyncio.wait((process.ended, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not process.ended.done():
-            # What was said in `stop` it may have missed while it started.
             await process.send((m.DRAIN,))
             await asyncio.wait((process.ended,), timeout=self.snapshot.drain_timeout + _KILL_AFTER_S)
             process.kill()

@@ -293,7 +293,7 @@ def test_a_changed_certificate_is_found_and_the_rest_of_the_configuration_stays(
             before = serial(client)
         gateway.rewrite(config("two", more=TLS))
         authority.issue("a", "a.test")
-        assert gateway.wait_until_it_says("event 1: reload done: the files of TLS are read again")
+        assert gateway.wait_until_it_says("the files of TLS are read again")
         with TlsClient(gateway.address, context) as client:
             assert serial(client) != before
             assert client.ask(GET).body == b"one"
