@@ -605,7 +605,7 @@ def tls_client(server_name: bytes = b"a.test", lines: bytes = b"", trusted: bool
     client = FakeClient(b"10.0.0.1" if trusted else b"192.0.2.7", trusted)
     names = CertificateNames({b"a.test": 0, b"other.test": 1}, {})
     group = names.group(server_name)
-    client.session = TlsSession("TLSv1.3", "TLS_AES_128_GCM_SHA256", server_name, group, names, None, lines)
+    client.session = TlsSession("TLSv1.3", server_name, group, names, None, lines)
     client.scheme = b"https"
     client.forwarded = lines + lines_before_host(client.client, b"https")
     client.needs_identifying = True

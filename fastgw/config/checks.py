@@ -81,9 +81,8 @@ def _check_listeners(listeners: Sequence[Listener], report: Report, broken: froz
         address = listener.address
         _check_unix((*path, "address"), address, report)
         key = (address.host, address.port, address.unix_path)
-        # Port 0 is another one each time.
-        is_fixed = address.port != 0 or bool(address.unix_path)
-        if is_fixed and first.setdefault(key, index) != index:
+        # Port 0 too: it is by its address that a reload knows a listener again.
+        if first.setdefault(key, index) != index:
             before = path_text(("listeners", first[key]))
             report.at_value((*path, "address"), f"the address is taken by {before}", "give each its own address")
 

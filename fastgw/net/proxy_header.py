@@ -15,22 +15,19 @@ Address = IPv4Address | IPv6Address
 Peer = tuple[str, int]
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-# §2.2: version 2, and PROXY: the connection is made on somebody's behalf.
-_PROXY_COMMAND = b"\x21"
 _LINE_START = b"PROXY "
 # §2.1: the longest line, its CRLF included.
 _LINE_MAX = 107
 # Addresses and TLVs of version 2; nginx takes as much, and a client's certificate fits.
 _LENGTH_MAX = 4096
 _PORT_MAX = 65535
-# §2.2: version 2 with each command; LOCAL is the proxy's own connection, such as a health check.
+# §2.2: version 2 with each command. LOCAL is the proxy's own connection, such as a health check; PROXY is one that it
+# makes on somebody's behalf.
 _LOCAL, _PROXY = 0x20, 0x21
 # The bytes of addresses that each family and transport has (§2.2), for streams.
 _TCP4, _TCP6, _UNIX = 0x11, 0x21, 0x31
-_ADDRESS_SIZES = {0x00: 0, _TCP4: 12, _TCP6: 36, _UNIX: 216}
-_UNSPECIFIED = b"\x00"
-_TCP_OVER_IPV4 = b"\x11"
-_TCP_OVER_IPV6 = b"\x21"
+_UNSPECIFIED = 0x00
+_ADDRESS_SIZES = {_UNSPECIFIED: 0, _TCP4: 12, _TCP6: 36, _UNIX: 216}
 
 
 def header(version: str, source: Peer, destination: Peer) -> bytes:
@@ -43,11 +40,11 @@ def header(version: str, source: Peer, destination: Peer) -> bytes:
         family = "TCP4" if ends[0].version == 4 else "TCP6"
         return f"PROXY {family} {ends[0]} {ends[1]} {source[1]} {destination[1]}\r\n".encode()
     if ends is None:
-        return b"".join((_SIGNATURE, _PROXY_COMMAND, _UNSPECIFIED, b"\x00\x00"))
+        return _SIGNATURE + bytes((_PROXY, _UNSPECIFIED, 0, 0))
     number = partial(int.to_bytes, length=2, byteorder="big")
     block = b"".join((ends[0].packed, ends[1].packed, number(source[1]), number(destination[1])))
-    family_byte = _TCP_OVER_IPV4 if ends[0].version == 4 else _TCP_OVER_IPV6
-    return b"".join((_SIGNATURE, _PROXY_COMMAND, family_byte, number(len(block)), block))
+    command_and_family = bytes((_PROXY, _TCP4 if ends[0].version == 4 else _TCP6))
+    return b"".join((_SIGNATURE, command_and_family, number(len(block)), block))
 
 
 def _address(host: str) -> Address | None:

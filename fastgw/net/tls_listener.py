@@ -62,14 +62,12 @@ class TlsListener:
     def session(self, side: ServerSide) -> TlsSession:
         """What a complete handshake has settled."""
         tls = self._tls
-        cipher = side.cipher()
         certificate = _client_certificate(side) if tls.client_ca else None
         lines = b""
         if tls.client_cert_headers:
             lines = NO_CERTIFICATE_LINES if certificate is None else certificate.lines()
         return TlsSession(
             version=side.version() or "",
-            cipher=cipher[0] if cipher is not None else "",
             server_name=side.server_name,
             group=side.group,
             names=tls.names if len(tls.groups) > 1 else None,

@@ -104,6 +104,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 else:
                     data = piece
         except ssl.SSLWantReadError:
+            # The rest of a record is still to come.
             pass
         except ssl.SSLZeroReturnError:
             ended = True
@@ -205,7 +206,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return self._context if name == "sslcontext" else self._tcp.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        raise NotImplementedError
+        self._protocol = cast(asyncio.Protocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol

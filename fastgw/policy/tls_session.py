@@ -64,7 +64,6 @@ class TlsSession:
     """One connection's. `server_name` is the name that the client asked for, lower-case, or empty."""
 
     version: str
-    cipher: str
     server_name: bytes
     group: int
     # None: there is one group only, and nothing to be told apart.

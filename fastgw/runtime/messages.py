@@ -3,18 +3,20 @@
     supervisor → worker                                     worker → supervisor
     (LOAD, snapshot), any number of times
     (START, Start)                                          (READY,)
-    (PREPARE, generation, snapshot, socket_counts)          (PREPARED, generation)
+    (PREPARE, generation, snapshot, addresses)              (PREPARED, generation)
     (COMMIT, generation)                                    (ADOPTED, generation)
     (ABORT, generation)
     (DRAIN,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
-PREPARE, in the order of the listeners, as many for each as `socket_counts` says; START's first is the shared memory.
+PREPARE, one for each of `addresses`; START's first descriptor is the shared memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from fastgw.snapshot import Address
 
 LOAD = "load"
 START = "start"
@@ -37,5 +39,5 @@ class Start:
     number: int
     workers: int
     cpu: int
-    socket_counts: tuple[int, ...]
+    addresses: tuple[Address, ...]
     ticket_master: bytes = field(repr=False)

@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 
 from fastgw.counters import HEARTBEAT
@@ -27,6 +27,9 @@ from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import AccessLog, Address, Listener, Snapshot
 
+# Listening sockets by the addresses that they are for.
+Sockets = dict[Address, socket.socket]
+
 # For how long connections that are there already are still accepted when their listener goes.
 _LAST_ACCEPTS_S = 0.02
 
@@ -36,8 +39,8 @@ class Serving:
     """A listener that is served: its connections, and what accepts them."""
 
     server: Server
-    sockets: list[socket.socket]
-    acceptors: list[asyncio.Server] = field(default_factory=list)
+    sock: socket.socket
+    acceptor: asyncio.Server
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Prepared:
     """A snapshot that can be adopted at once: `sockets` are for the listeners that are new."""
 
     snapshot: Snapshot
-    sockets: dict[Address, list[socket.socket]]
+    sockets: Sockets
 
 
 class Traffic:
@@ -82,7 +85,7 @@ class Traffic:
     def snapshot(self) -> Snapshot:
         return self.gateway.snapshot
 
-    async def start(self, sockets: dict[Address, list[socket.socket]]) -> None:
+    async def start(self, sockets: Sockets) -> None:
         """Accepts connections from now on."""
         self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick]
         self._keep_time(time.monotonic())
@@ -126,13 +129,13 @@ class Traffic:
         gone = [self._serving.pop(address) for address in tuple(self._serving) if address not in wanted]
         for serving in self._serving.values():
             serving.server.adopt(wanted[serving.server.listener.address])
-        for address, sockets in prepared.sockets.items():
-            self._serving[address] = await self._serve(wanted[address], sockets)
+        for address, sock in prepared.sockets.items():
+            self._serving[address] = await self._serve(wanted[address], sock)
         for serving in gone:
             await self._stop_accepting(serving, closes_sockets=True)
             self._retire(serving.server)
 
-    async def _serve(self, listener: Listener, sockets: list[socket.socket]) -> Serving:
+    async def _serve(self, listener: Listener, sock: socket.socket) -> Serving:
         server = Server(
             self.gateway,
             listener,
@@ -143,27 +146,23 @@ class Traffic:
             report,
             self._counters,
         )
-        serving = Serving(server, sockets)
-        for sock in sockets:
-            create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
-            serving.acceptors.append(await create(server.connect, sock=sock, backlog=BACKLOG))
-        return serving
+        create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
+        return Serving(server, sock, await create(server.connect, sock=sock, backlog=BACKLOG))
 
     async def _stop_accepting(self, serving: Serving, closes_sockets: bool) -> None:
         """Takes no more connections. When the sockets close for all, those that wait in them are taken first."""
         serving.server.draining = True
         # A Unix socket is all workers' together, and the supervisor's to close.
-        own = [sock.dup() for sock in serving.sockets if closes_sockets and sock.family != socket.AF_UNIX]
-        for sock in own:
-            hold_off(sock)
-        await asyncio.sleep(_LAST_ACCEPTS_S)
-        for acceptor in serving.acceptors:
-            acceptor.close()
-        for sock in own:
-            shut(sock)
-        # The loop lets go of them in its next turn; from then on the address may be had again.
-        for sock in serving.sockets:
-            sock.close()
+        own = serving.sock.dup() if closes_sockets and serving.sock.family != socket.AF_UNIX else None
+        if own is not None:
+            hold_off(own)
+        if closes_sockets:
+            await asyncio.sleep(_LAST_ACCEPTS_S)
+        serving.acceptor.close()
+        if own is not None:
+            shut(own)
+        # The loop lets go of it in its next turn; from then on the address may be had again.
+        serving.sock.close()
         await asyncio.sleep(0)
 
     def _retire(self, server: Server) -> None:

@@ -25,10 +25,8 @@ from fastgw.runtime import channel
 from fastgw.runtime import messages as m
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.shared_memory import SharedMemory
-from fastgw.runtime.traffic import Prepared, Traffic
+from fastgw.runtime.traffic import Prepared, Sockets, Traffic
 from fastgw.snapshot import Address, Snapshot
-
-Sockets = dict[Address, list[socket.socket]]
 
 # How often a draining worker looks whether it is done.
 _DRAIN_LOOK_S = 0.02
@@ -116,9 +114,9 @@ class Worker:
             self._close_and_stop()
 
     def _prepare(
-        self, generation: int, snapshot: Snapshot, socket_counts: tuple[int, ...], descriptors: list[int]
+        self, generation: int, snapshot: Snapshot, addresses: tuple[Address, ...], descriptors: list[int]
     ) -> None:
-        self._prepared[generation] = Prepared(snapshot, sockets_of(snapshot, socket_counts, descriptors))
+        self._prepared[generation] = Prepared(snapshot, sockets_of(addresses, descriptors))
         channel.send(self._control, (m.PREPARED, generation))
 
     async def _drain(self) -> None:
@@ -140,14 +138,10 @@ class Worker:
         return True
 
 
-def sockets_of(snapshot: Snapshot, counts: tuple[int, ...], descriptors: list[int]) -> Sockets:
-    """The sockets that came with a message, by the address of the listener they are for."""
-    sockets: Sockets = {}
-    coming = iter(descriptors)
-    for listener, count in zip(snapshot.listeners, counts, strict=True):
-        if count:
-            sockets[listener.address] = [socket.socket(fileno=next(coming)) for _ in range(count)]
-    return sockets
+def sockets_of(addresses: tuple[Address, ...], descriptors: list[int]) -> Sockets:
+    """The sockets that came with a message."""
+    sockets = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    return dict(zip(addresses, sockets, strict=True))
 
 
 def _tame_garbage_collector() -> None:
@@ -190,7 +184,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
         worker = Worker(Traffic(snapshot, counters, start.ticket_master, loop), control, loop)
-        runner.run(worker.run(sockets_of(snapshot, start.socket_counts, descriptors)))
+        runner.run(worker.run(sockets_of(start.addresses, descriptors)))
 
 
 if __name__ == "__main__":

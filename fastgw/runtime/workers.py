@@ -49,9 +49,8 @@ class Change:
     """A snapshot on its way into the workers. `added` are the addresses that they have no sockets for yet."""
 
     generation: int
-    snapshot: Snapshot
     pickled: bytes
-    added: Sequence[Address]
+    added: tuple[Address, ...]
 
 
 class Workers:
@@ -145,8 +144,9 @@ class Workers:
             self._everyone.add(process)
             # It may take a while to load; only then is it watched.
             self._memory.column(number)[HEARTBEAT] = 0
-            addresses = [listener.address for listener in self.snapshot.listeners]
-            await process.send((m.START, self._start_of(number, len(addresses))), self._descriptors(number, addresses))
+            addresses = tuple(listener.address for listener in self.snapshot.listeners)
+            start = m.Start(__version__, number, self._count, self._cpu_of(number), addresses, self._ticket_master)
+            await process.send((m.START, start), [self._memory.fd, *self._sockets(number, addresses)])
             if await process.hears(_PREPARE_S) == (m.READY,):
                 self._serving[number] = process
                 if len(self._serving) == self._count:
@@ -160,16 +160,12 @@ class Workers:
         await process.close()
         return status
 
-    def _start_of(self, number: int, listeners: int) -> m.Start:
-        cpu = self._cpu_of(number)
-        return m.Start(__version__, number, self._count, cpu, (1,) * listeners, self._ticket_master)
-
     def _cpu_of(self, number: int) -> int:
         usable = sorted(os.sched_getaffinity(0))
         return usable[number % len(usable)] if self.snapshot.pin_workers else -1
 
-    def _descriptors(self, number: int, addresses: Sequence[Address]) -> list[int]:
-        return [self._memory.fd, *(self._table.of(address, number).fileno() for address in addresses)]
+    def _sockets(self, number: int, addresses: Sequence[Address]) -> list[int]:
+        return [self._table.of(address, number).fileno() for address in addresses]
 
     async def _end_of(self, process: WorkerProcess) -> int:
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -215,7 +211,7 @@ class Workers:
         """Puts a snapshot into all workers, or raises RefusedError and leaves all as they are."""
         async with self._turn:
             self._generation += 1
-            change = Change(self._generation, snapshot, pickled, added)
+            change = Change(self._generation, pickled, tuple(added))
             serving = dict(self._serving)
             # Each of them to its end: half a message would be the last that its worker understands.
             preparing = (self._prepare(number, process, change) for number, process in serving.items())
@@ -232,11 +228,8 @@ class Workers:
                 await self._load(self._standby)
 
     async def _prepare(self, number: int, process: WorkerProcess, change: Change) -> None:
-        listeners = change.snapshot.listeners
-        counts = tuple(int(listener.address in change.added) for listener in listeners)
-        coming = [one.address for one, count in zip(listeners, counts, strict=True) if count]
-        message = (m.PREPARE, change.generation, change.pickled, counts)
-        await process.send(message, self._descriptors(number, coming)[1:])
+        message = (m.PREPARE, change.generation, change.pickled, change.added)
+        await process.send(message, self._sockets(number, change.added))
         answer = await process.hears(_PREPARE_S)
         if answer != (m.PREPARED, change.generation):
             why = "ended" if process.ended.done() else f"does not answer in {_PREPARE_S:g} s"

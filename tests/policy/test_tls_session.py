@@ -37,7 +37,7 @@ def test_a_name_gets_its_own_certificate_or_the_first(name: bytes, group: int) -
     ],
 )
 def test_a_host_of_another_certificate_is_misdirected(asked: bytes, host: bytes, misdirected: bool) -> None:
-    session = TlsSession("TLSv1.3", "TLS_AES_128_GCM_SHA256", asked, NAMES.group(asked), NAMES)
+    session = TlsSession("TLSv1.3", asked, NAMES.group(asked), NAMES)
     assert session.misdirects(host) is misdirected
 
 
