@@ -14,9 +14,8 @@ import trustme
 
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
-from tests.support.observe import eventually
 from tests.support.played import PlayedBackend
-from tests.support.programs import program
+from tests.support.programs import program, running
 from tests.support.tls import Authority, TlsClient
 
 _HAPROXY = """
@@ -61,21 +60,8 @@ def haproxy(directory: Path, gateway: int, options: str) -> Iterator[int]:
     file = directory / "haproxy.cfg"
     file.write_text(_HAPROXY.format(mode="tcp", port=port, gateway=gateway, options=options))
     command = [program("haproxy"), "-db", "-f", str(file)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-
-        def listens() -> bool:
-            try:
-                Client(("127.0.0.1", port)).close()
-            except ConnectionRefusedError:
-                return False
-            return True
-
-        assert eventually(listens)
+    with running(command, port):
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def signed(directory: Path) -> Authority:

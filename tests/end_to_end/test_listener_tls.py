@@ -484,30 +484,23 @@ def test_a_plain_listener_sends_all_requests_to_https(
         assert client.ask(get(b"/", b"X-Forwarded-Proto: https")).body == b"own"
 
 
+SENDS_TO_HTTPS = f"""
+    [server]
+    workers = 1
+    [[listeners]]
+    address = "{LISTEN}"
+    redirect_to_https = true
+    [[routes]]
+    respond.body = "own"
+"""
+
+
 def test_without_a_host_there_is_no_url_to_send_to(tmp_path: Path) -> None:
-    text = f"""
-        [server]
-        workers = 1
-        [[listeners]]
-        address = "{LISTEN}"
-        redirect_to_https = true
-        [[routes]]
-        respond.body = "own"
-    """
-    with GatewayProcess(text, tmp_path) as gateway, Client(gateway.address) as client:
+    with GatewayProcess(SENDS_TO_HTTPS, tmp_path) as gateway, Client(gateway.address) as client:
         assert client.ask(b"GET / HTTP/1.0\r\n\r\n").status == 400
 
 
 def test_a_request_with_a_body_is_sent_to_https_too(tmp_path: Path) -> None:
-    text = f"""
-        [server]
-        workers = 1
-        [[listeners]]
-        address = "{LISTEN}"
-        redirect_to_https = true
-        [[routes]]
-        respond.body = "own"
-    """
-    with GatewayProcess(text, tmp_path) as gateway, socket.create_connection(gateway.address) as sock:
+    with GatewayProcess(SENDS_TO_HTTPS, tmp_path) as gateway, socket.create_connection(gateway.address) as sock:
         sock.sendall(get(b"/a", b"Content-Length: 4", method=b"POST") + b"body")
         assert sock.recv(4096).startswith(b"HTTP/1.1 308 ")

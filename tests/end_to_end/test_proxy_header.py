@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
-from tests.support.observe import eventually
+from tests.support.programs import program, running
 
 _HAPROXY = """
 defaults
@@ -46,35 +41,12 @@ http {{
 
 
 def command(peer: str, directory: Path, port: int) -> list[str]:
-    program = shutil.which(peer)
-    if program is None:
-        reason = f"{peer} is not installed (Debian: apt-get install {peer})"
-        assert os.environ.get("CI") != "true", reason
-        pytest.skip(reason)
+    path = program(peer)
     config = directory / f"{peer}.conf"
     config.write_text((_HAPROXY if peer == "haproxy" else _NGINX).format(port=port, directory=directory))
     if peer == "haproxy":
-        return [program, "-db", "-f", str(config)]
-    return [program, "-p", str(directory), "-e", "stderr", "-c", str(config)]
-
-
-@contextmanager
-def running(peer: str, directory: Path, port: int) -> Iterator[None]:
-    process = subprocess.Popen(command(peer, directory, port), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-
-        def listens() -> bool:
-            try:
-                Client(("127.0.0.1", port)).close()
-            except ConnectionRefusedError:
-                return False
-            return True
-
-        assert eventually(listens)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+        return [path, "-db", "-f", str(config)]
+    return [path, "-p", str(directory), "-e", "stderr", "-c", str(config)]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -93,7 +65,7 @@ def test_a_backend_learns_whose_connection_each_request_came_on(peer: str, versi
         upstream = "a"
     """
     with (
-        running(peer, tmp_path, port),
+        running(command(peer, tmp_path, port), port),
         GatewayProcess(config, tmp_path) as gateway,
         Client(gateway.address) as first,
         Client(gateway.address) as second,

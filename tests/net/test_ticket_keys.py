@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from fastgw.net.ticket_keys import TICKET_KEYS_SIZE, TicketKeysError, set_ticket_keys
-from tests.net.tls_peers import MemoryClient, client_context, server_context
+from tests.net.tls_peers import MemoryClient, client_context, meet, server_context
 
 KEYS, OTHER_KEYS = bytes(range(TICKET_KEYS_SIZE)), bytes(TICKET_KEYS_SIZE)
 
@@ -13,17 +13,7 @@ KEYS, OTHER_KEYS = bytes(range(TICKET_KEYS_SIZE)), bytes(TICKET_KEYS_SIZE)
 def session_with(server: ssl.SSLContext, client: ssl.SSLContext, earlier: ssl.SSLSession | None) -> ssl.SSLObject:
     """The client's side of a connection, after a byte from the server, with which a TLS 1.3 ticket comes."""
     one = MemoryClient(client, earlier)
-    side = server.wrap_bio(one.to_server, one.from_server, server_side=True)
-    server_done = client_done = False
-    while not (server_done and client_done):
-        client_done = one.shake()
-        try:
-            side.do_handshake()
-            server_done = True
-        except ssl.SSLWantReadError:
-            pass
-    side.write(b"x")
-    assert one.side.read(1) == b"x"
+    meet(server, one)
     return one.side
 
 

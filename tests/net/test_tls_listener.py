@@ -10,7 +10,7 @@ from fastgw.net.tls_transport import ServerSide
 from fastgw.policy.tls_session import CertificateNames
 from fastgw.snapshot import Address, KeyPair, Listener, ListenerTls
 from tests.net.rig import no_report
-from tests.net.tls_peers import NAME, MemoryClient, authority, client_context
+from tests.net.tls_peers import NAME, MemoryClient, authority, client_context, meet
 
 MASTER = bytes(range(80))
 BOTH = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -34,18 +34,8 @@ def made(tls: ListenerTls, name: str = "in", master: bytes = MASTER) -> TlsListe
 def connect(listener: TlsListener, client: ssl.SSLContext, earlier: ssl.SSLSession | None = None, name: str = NAME):  # type: ignore[no-untyped-def]
     """Both sides after the handshake, and a byte from the server, with which a TLS 1.3 ticket comes."""
     one = MemoryClient(client, earlier, name)
-    side = listener.context.wrap_bio(one.to_server, one.from_server, server_side=True)
+    side = meet(listener.context, one)
     assert isinstance(side, ServerSide)
-    server_done = client_done = False
-    while not (server_done and client_done):
-        client_done = one.shake()
-        try:
-            side.do_handshake()
-            server_done = True
-        except ssl.SSLWantReadError:
-            pass
-    side.write(b"x")
-    assert one.side.read(1) == b"x"
     return side, one.side
 
 

@@ -76,3 +76,19 @@ class MemoryClient:
         except ssl.SSLZeroReturnError:
             pass
         return data + b"EOF"
+
+
+def meet(context: ssl.SSLContext, client: MemoryClient) -> ssl.SSLObject:
+    """The server's side after the handshake, and a byte to the client, with which a TLS 1.3 ticket comes."""
+    side = context.wrap_bio(client.to_server, client.from_server, server_side=True)
+    server_done = client_done = False
+    while not (server_done and client_done):
+        client_done = client.shake()
+        try:
+            side.do_handshake()
+            server_done = True
+        except ssl.SSLWantReadError:
+            pass
+    side.write(b"x")
+    assert client.side.read(1) == b"x"
+    return side

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+
+from tests.support.client import Client
+from tests.support.observe import eventually
 
 
 def program(name: str, package: str | None = None) -> str:
@@ -16,3 +22,23 @@ def program(name: str, package: str | None = None) -> str:
         assert os.environ.get("CI") != "true", reason
         pytest.skip(reason)
     return found
+
+
+@contextmanager
+def running(command: list[str], port: int) -> Iterator[None]:
+    """The program runs, and listens on the port."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+
+        def listens() -> bool:
+            try:
+                Client(("127.0.0.1", port)).close()
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        assert eventually(listens)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
