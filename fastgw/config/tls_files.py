@@ -15,6 +15,8 @@ from fastgw.config.schema import CertificatePair, Config, ListenerTls, Upstream,
 # A bundle of all public authorities has 230 KB.
 _FILE_SIZE_MAX = 16 * 1024 * 1024
 _PATHS_HINT = "paths start at this file"
+# How OpenSSL calls a key that is not the certificate's: one of the same kind, and one of another.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def _try_pair(base: FilePath, cert: str, key: str | None, where: Path, report: R
         suggestion = "store it without a password, readable by the gateway only"
         report.at_value(key_where, f"the private key in {key_file} is encrypted", suggestion)
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _MISMATCHES:
             message = f"the private key in {key_file} does not belong to the certificate in {cert_file}"
             report.at_value(key_where, message, "name the one that was made with it")
         else:
