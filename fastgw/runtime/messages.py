@@ -6,10 +6,12 @@
     (PREPARE, generation, snapshot, addresses)              (PREPARED, generation)
     (COMMIT, generation)                                    (ADOPTED, generation)
     (ABORT, generation)
-    (DRAIN,)
+    (DRAIN, kept addresses)                                 (LEAVING,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
-PREPARE, one for each of `addresses`; START's first descriptor is the shared memory.
+PREPARE, one for each of `addresses`, in which one address may be several times; START's first descriptor is the shared
+memory. At the addresses that are `kept` somebody else listens on when this gateway ends. A worker says LEAVING when it
+drains without having been told, so that another takes its place meanwhile.
 """
 
 from __future__ import annotations
@@ -27,17 +29,19 @@ COMMIT = "commit"
 ADOPTED = "adopted"
 ABORT = "abort"
 DRAIN = "drain"
+LEAVING = "leaving"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """What a worker needs to begin on the snapshot that it has loaded last: which of how many `workers` it is, and the
     processor to stay on (-1: any). `program` is the version that its supervisor has, `ticket_master` what all workers
-    make the keys of TLS session tickets from."""
+    make the keys of TLS session tickets from; somebody else listens on at the addresses `lent` when we don't."""
 
     program: str
     number: int
     workers: int
     cpu: int
     addresses: tuple[Address, ...]
+    lent: frozenset[Address]
     ticket_master: bytes = field(repr=False)

@@ -9,8 +9,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastgw.snapshot import Address
@@ -26,12 +26,24 @@ class CannotListen(Exception):
     """A listening socket can't be had; the message is for the user."""
 
 
-class SocketTable:
-    """The sockets of each address: one for each worker, which share its port (SO_REUSEPORT), or one for all of them."""
+@dataclass(frozen=True)
+class Inherited:
+    """Listening sockets that somebody else has bound. Those at the addresses `lent` stay their owner's, who listens
+    on when we are gone; the others are ours alone from now on."""
 
-    def __init__(self, workers: int) -> None:
+    sockets: dict[Address, list[socket.socket]]
+    lent: frozenset[Address]
+
+
+class SocketTable:
+    """The sockets of each address: one or more for each worker, which share its port (SO_REUSEPORT), or one for all."""
+
+    def __init__(self, workers: int, inherited: Inherited | None = None) -> None:
         self._workers = workers
         self._sockets: dict[Address, list[socket.socket]] = {}
+        # No listener's: not yet, or no more.
+        self._spare = {} if inherited is None else dict(inherited.sockets)
+        self.lent: frozenset[Address] = frozenset() if inherited is None else inherited.lent
 
     def add(self, listeners: Iterable[Listener]) -> list[Address]:
         """Binds what is not bound yet, all or nothing; gives the addresses that are new. Raises CannotListen."""
@@ -39,48 +51,95 @@ class SocketTable:
         try:
             for listener in listeners:
                 if listener.address not in self._sockets:
-                    self._sockets[listener.address] = _bind(listener, self._workers)
+                    self._sockets[listener.address] = self._had_or_bound(listener)
                     added.append(listener.address)
         except CannotListen:
             self.remove(added)
             raise
         return added
 
+    def _had_or_bound(self, listener: Listener) -> list[socket.socket]:
+        address = listener.address
+        had = self._spare.pop(address, [])
+        missing = self._workers - len(had)
+        if had and (address in self.lent or address.path or missing <= 0):
+            return had
+        return had + _bind(listener, _bound_as(address, had), missing, is_ours=bool(had))
+
     def remove(self, addresses: Iterable[Address]) -> None:
-        """Closes sockets, and removes the file of a Unix socket."""
+        """Closes sockets, and removes the file of a Unix socket; those that are lent may be wanted again."""
         for address in tuple(addresses):
-            for sock in self._sockets.pop(address, ()):
+            sockets = self._sockets.pop(address, [])
+            if address in self.lent:
+                self._spare[address] = sockets
+                continue
+            for sock in sockets:
                 sock.close()
             _unlink(address)
+
+    def spare(self) -> list[Address]:
+        """The addresses that were inherited and are no listener's."""
+        return list(self._spare)
+
+    def dual_stack(self) -> list[Address]:
+        """The addresses of those that take IPv4 clients on an IPv6 socket; we bind none like that ourselves."""
+        return [
+            address
+            for address in self.lent
+            for sock in self._sockets.get(address, ())[:1]
+            if sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        ]
+
+    def addresses(self) -> frozenset[Address]:
+        """Those of the listeners."""
+        return frozenset(self._sockets)
+
+    def drop_spare(self) -> None:
+        """Closes sockets that were inherited and are no listener's, unless they are lent."""
+        for address in [address for address in self._spare if address not in self.lent]:
+            for sock in self._spare.pop(address):
+                sock.close()
 
     def close(self) -> None:
         """Closes all sockets; the files of Unix sockets stay."""
-        for sockets in self._sockets.values():
+        for sockets in (*self._sockets.values(), *self._spare.values()):
             for sock in sockets:
                 sock.close()
         self._sockets.clear()
+        self._spare.clear()
 
-    def unlink(self) -> None:
-        """Removes the files of Unix sockets, so that they may be another gateway's."""
+    def unlink(self, kept: Collection[Address] = ()) -> None:
+        """Removes the files of Unix sockets but for those that are `kept`, so that they may be another gateway's."""
         for address in self._sockets:
-            _unlink(address)
+            if address not in self.lent and address not in kept:
+                _unlink(address)
 
     def bound(self, address: Address) -> Address:
         """The address with the port that the kernel has chosen, where any will do."""
-        if address.path or address.port:
-            return address
-        return replace(address, port=self._sockets[address][0].getsockname()[1])
+        return _bound_as(address, self._sockets[address])
 
-    def of(self, address: Address, worker: int) -> socket.socket:
-        """That which this worker accepts from."""
+    def of(self, address: Address, worker: int) -> list[socket.socket]:
+        """Those which this worker accepts from: its share, or else one that it shares with others."""
         sockets = self._sockets[address]
-        return sockets[worker % len(sockets)]
+        return sockets[worker :: self._workers] or [sockets[worker % len(sockets)]]
+
+    def for_successor(self) -> Inherited:
+        """All of them; they stay ours, too."""
+        return Inherited({**self._sockets, **self._spare}, self.lent)
 
 
-def _bind(listener: Listener, workers: int) -> list[socket.socket]:
-    address = listener.address
+def _bound_as(address: Address, sockets: Sequence[socket.socket]) -> Address:
+    if address.path or address.port or not sockets:
+        return address
+    return replace(address, port=sockets[0].getsockname()[1])
+
+
+def _bind(listener: Listener, address: Address, count: int, is_ours: bool) -> list[socket.socket]:
+    """New sockets at an address; `is_ours`: where we have some already."""
     try:
-        return [_bind_unix(address.path)] if address.path else _bind_tcp(address.host, address.port, workers)
+        if address.path:
+            return [_bind_unix(address.path)]
+        return _bind_tcp(address.host, address.port, count, is_ours)
     except OSError as error:
         what = f"listener '{listener.name}': can't listen on {address}: {os.strerror(error.errno or 0).lower()}"
         if error.errno == errno.EADDRINUSE:
@@ -90,14 +149,15 @@ def _bind(listener: Listener, workers: int) -> list[socket.socket]:
         raise CannotListen(what) from None
 
 
-def _bind_tcp(host: str, port: int, workers: int) -> list[socket.socket]:
-    if workers > 1:
+def _bind_tcp(host: str, port: int, count: int, is_ours: bool) -> list[socket.socket]:
+    if not is_ours:
         # Sockets that share a port would share it with another gateway too: this tells.
         _listening(host, port, shared=False).close()
     sockets: list[socket.socket] = []
     try:
-        for _ in range(workers):
-            sockets.append(_listening(host, port, shared=workers > 1))
+        for _ in range(count):
+            # Even a single one: after an upgrade there may be more.
+            sockets.append(_listening(host, port, shared=True))
             # Where any free port will do, it is the same one for all workers.
             port = sockets[0].getsockname()[1]
     except OSError:

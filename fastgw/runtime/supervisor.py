@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pickle
 import resource
 import signal
@@ -64,7 +65,7 @@ class Supervisor:
         self._loaded = loaded
         self._table = table
         self._events = Events()
-        self._workers = Workers(loaded.snapshot, table, self._events)
+        self._workers = Workers(loaded.snapshot, table, self._events, os.urandom(80))
         self._is_stopping = False
         # One reload after the other.
         self._turn = asyncio.Lock()

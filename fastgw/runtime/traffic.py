@@ -12,6 +12,7 @@ import os
 import random
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from email.utils import formatdate
 
@@ -28,19 +29,18 @@ from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import AccessLog, Address, Listener, Snapshot
 
 # Listening sockets by the addresses that they are for.
-Sockets = dict[Address, socket.socket]
+Sockets = dict[Address, list[socket.socket]]
 
 # For how long connections that are there already are still accepted when their listener goes.
 _LAST_ACCEPTS_S = 0.02
 
 
-@dataclass
+@dataclass(frozen=True)
 class Serving:
     """A listener that is served: its connections, and what accepts them."""
 
     server: Server
-    sock: socket.socket
-    acceptor: asyncio.Server
+    accepting: list[tuple[socket.socket, asyncio.Server]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,19 @@ class Prepared:
 
 
 class Traffic:
-    """Everything that one worker runs. `counters` is its column of the shared memory."""
+    """Everything that one worker runs. `counters` is its column of the shared memory; `ticket_master` is what the keys
+    of TLS session tickets are made from; somebody else listens on at the addresses `lent` when we don't."""
 
     def __init__(
-        self, snapshot: Snapshot, counters: memoryview, ticket_master: bytes, loop: asyncio.AbstractEventLoop
+        self,
+        snapshot: Snapshot,
+        counters: memoryview,
+        ticket_master: bytes,
+        lent: frozenset[Address],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
+        self._lent = lent
         self._ticket_master = ticket_master
         self._refusals = Refusals(report, time.monotonic)
         self._counters = counters
@@ -129,13 +136,13 @@ class Traffic:
         gone = [self._serving.pop(address) for address in tuple(self._serving) if address not in wanted]
         for serving in self._serving.values():
             serving.server.adopt(wanted[serving.server.listener.address])
-        for address, sock in prepared.sockets.items():
-            self._serving[address] = await self._serve(wanted[address], sock)
+        for address, sockets in prepared.sockets.items():
+            self._serving[address] = await self._serve(wanted[address], sockets)
         for serving in gone:
-            await self._stop_accepting(serving, closes_sockets=True)
+            await self._stop_accepting(serving, kept=())
             self._retire(serving.server)
 
-    async def _serve(self, listener: Listener, sock: socket.socket) -> Serving:
+    async def _serve(self, listener: Listener, sockets: list[socket.socket]) -> Serving:
         server = Server(
             self.gateway,
             listener,
@@ -146,23 +153,27 @@ class Traffic:
             report,
             self._counters,
         )
-        create = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
-        return Serving(server, sock, await create(server.connect, sock=sock, backlog=BACKLOG))
+        create = self._loop.create_unix_server if listener.address.path else self._loop.create_server
+        return Serving(server, [(sock, await create(server.connect, sock=sock, backlog=BACKLOG)) for sock in sockets])
 
-    async def _stop_accepting(self, serving: Serving, closes_sockets: bool) -> None:
-        """Takes no more connections. When the sockets close for all, those that wait in them are taken first."""
+    async def _stop_accepting(self, serving: Serving, kept: Collection[Address]) -> None:
+        """Takes no more connections but those that wait to be accepted; where nobody listens on, the others are
+        refused from now on."""
         serving.server.draining = True
+        address = serving.server.listener.address
+        closes = address not in kept and address not in self._lent
         # A Unix socket is all workers' together, and the supervisor's to close.
-        own = serving.sock.dup() if closes_sockets and serving.sock.family != socket.AF_UNIX else None
-        if own is not None:
-            hold_off(own)
-        if closes_sockets:
-            await asyncio.sleep(_LAST_ACCEPTS_S)
-        serving.acceptor.close()
-        if own is not None:
-            shut(own)
-        # The loop lets go of it in its next turn; from then on the address may be had again.
-        serving.sock.close()
+        own = [sock.dup() for sock, _ in serving.accepting] if closes and not address.path else []
+        for sock in own:
+            hold_off(sock)
+        await asyncio.sleep(_LAST_ACCEPTS_S)
+        for _, acceptor in serving.accepting:
+            acceptor.close()
+        for sock in own:
+            shut(sock)
+        # The loop lets go of them in its next turn; from then on the address may be had again.
+        for sock, _ in serving.accepting:
+            sock.close()
         await asyncio.sleep(0)
 
     def _retire(self, server: Server) -> None:
@@ -174,10 +185,14 @@ class Traffic:
 
     # Stopping.
 
-    async def stop_accepting(self, closes_sockets: bool) -> None:
-        """Takes no more connections, and lets the idle ones go."""
+    def addresses(self) -> frozenset[Address]:
+        """Where it accepts."""
+        return frozenset(self._serving)
+
+    async def stop_accepting(self, kept: Collection[Address]) -> None:
+        """Takes no more connections, and lets the idle ones go. At the addresses `kept` somebody else listens on."""
         every = tuple(self._serving.values())
-        await asyncio.gather(*(self._stop_accepting(serving, closes_sockets) for serving in every))
+        await asyncio.gather(*(self._stop_accepting(serving, kept) for serving in every))
         for server in self._servers():
             server.drain()
 

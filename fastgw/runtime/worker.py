@@ -7,6 +7,7 @@ loaded already, so that it can take a dead worker's place at once. It ends when 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import pickle
@@ -15,7 +16,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -45,8 +45,8 @@ class Worker:
         self._control = control
         self._loop = loop
         self._stop = asyncio.Event()
-        # Told so by a supervisor that stops; one that is stopped alone leaves its sockets to the next.
-        self._closes_sockets = False
+        # Where somebody listens on when it has stopped.
+        self._kept: frozenset[Address] = frozenset()
         self._prepared: dict[int, Prepared] = {}
         # Messages are handled one after the other.
         self._turn = asyncio.Lock()
@@ -56,7 +56,7 @@ class Worker:
         """Serves until told to stop, then drains."""
         # The supervisor says when; a signal from a terminal or an orchestrator is for it.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            self._loop.add_signal_handler(number, self._stop.set)
+            self._loop.add_signal_handler(number, self._leave)
         self._loop.add_signal_handler(signal.SIGUSR1, self._traffic.reopen_log)
         await self._traffic.start(sockets)
         channel.send(self._control, (m.READY,))
@@ -64,9 +64,18 @@ class Worker:
         await self._stop.wait()
         await self._drain()
 
-    def _close_and_stop(self) -> None:
-        self._closes_sockets = True
-        self._stop.set()
+    def _leave(self) -> None:
+        """Stopped alone: another worker is to take the sockets."""
+        if not self._stop.is_set():
+            # The supervisor may be gone.
+            with contextlib.suppress(OSError):
+                channel.send(self._control, (m.LEAVING,))
+            self._stop_but_keep(self._traffic.addresses())
+
+    def _stop_but_keep(self, kept: frozenset[Address]) -> None:
+        if not self._stop.is_set():
+            self._kept = kept
+            self._stop.set()
 
     # The control channel, in a thread: reading a large snapshot takes a while, and traffic goes on.
 
@@ -78,15 +87,11 @@ class Worker:
                     message = (*message[:2], pickle.loads(message[2]), *message[3:])
                 self._loop.call_soon_threadsafe(self._handle, message, descriptors)
         except (EOFError, OSError):
-            # The supervisor is gone, and nobody else is there to accept.
-            self._call_on_loop(self._close_and_stop)
-
-    def _call_on_loop(self, call: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call)
-        except RuntimeError:
-            # The loop has ended meanwhile.
-            return
+            # The supervisor is gone, and another gateway may have the sockets, too: an old one or its successor.
+            addresses = self._traffic.addresses()
+            # The loop may have ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop_but_keep, addresses)
 
     def _handle(self, message: channel.Message, descriptors: list[int]) -> None:
         task = self._loop.create_task(self._do(message, descriptors))
@@ -111,7 +116,7 @@ class Worker:
             # Their sockets close with them.
             self._prepared.pop(message[1], None)
         elif word == m.DRAIN:
-            self._close_and_stop()
+            self._stop_but_keep(message[1])
 
     def _prepare(
         self, generation: int, snapshot: Snapshot, addresses: tuple[Address, ...], descriptors: list[int]
@@ -121,7 +126,7 @@ class Worker:
 
     async def _drain(self) -> None:
         traffic = self._traffic
-        await traffic.stop_accepting(self._closes_sockets)
+        await traffic.stop_accepting(self._kept)
         until = time.monotonic() + traffic.snapshot.drain_timeout
         if not await self._emptied(until):
             report(f"drain_timeout is over: {traffic.connections()} connections are closed as they are")
@@ -140,8 +145,10 @@ class Worker:
 
 def sockets_of(addresses: tuple[Address, ...], descriptors: list[int]) -> Sockets:
     """The sockets that came with a message."""
-    sockets = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    return dict(zip(addresses, sockets, strict=True))
+    sockets: Sockets = {}
+    for address, descriptor in zip(addresses, descriptors, strict=True):
+        sockets.setdefault(address, []).append(socket.socket(fileno=descriptor))
+    return sockets
 
 
 def _tame_garbage_collector() -> None:
@@ -183,7 +190,8 @@ def main() -> None:
     counters = SharedMemory(memory, start.workers).column(start.number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
-        worker = Worker(Traffic(snapshot, counters, start.ticket_master, loop), control, loop)
+        traffic = Traffic(snapshot, counters, start.ticket_master, start.lent, loop)
+        worker = Worker(traffic, control, loop)
         runner.run(worker.run(sockets_of(start.addresses, descriptors)))
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from fastgw.runtime import channel
+from fastgw.runtime.messages import LEAVING
 
 # For how long a worker may leave a message unread; it reads in a thread, and loads what has come in between.
 _SEND_S = 60.0
@@ -20,7 +21,8 @@ _SEND_S = 60.0
 class WorkerProcess:
     """A fresh interpreter, which loads everything and waits for its start message.
 
-    `ended` is done when the process is; its result is the exit status, negative for a signal.
+    `ended` is done when the process is; its result is the exit status, negative for a signal. `leaving` is set when it
+    goes by itself.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,6 +42,7 @@ class WorkerProcess:
             )
         self.pid = self._process.pid
         self.ended: asyncio.Future[int] = loop.create_future()
+        self.leaving = asyncio.Event()
         self._death = os.pidfd_open(self.pid)
         loop.add_reader(self._death, self._has_ended)
         self._reading = loop.create_task(self._read())
@@ -47,7 +50,11 @@ class WorkerProcess:
     async def _read(self) -> None:
         with contextlib.suppress(EOFError, OSError):
             while True:
-                self._said.put_nowait(await channel.receive_later(self._loop, self._channel))
+                message = await channel.receive_later(self._loop, self._channel)
+                if message == (LEAVING,):
+                    self.leaving.set()
+                else:
+                    self._said.put_nowait(message)
 
     def _has_ended(self) -> None:
         self._loop.remove_reader(self._death)
@@ -74,6 +81,10 @@ class WorkerProcess:
             return saying.result()
         saying.cancel()
         return None
+
+    async def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        return await asyncio.shield(self.ended)
 
     def signal(self, number: int) -> None:
         if not self.ended.done():

@@ -11,7 +11,7 @@ import contextlib
 import os
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,23 +54,25 @@ class Change:
 
 
 class Workers:
-    """`snapshot` is the one in force."""
+    """`snapshot` is the one in force; there are to be `count` of them."""
 
-    def __init__(self, snapshot: Snapshot, table: SocketTable, events: Events) -> None:
+    def __init__(self, snapshot: Snapshot, table: SocketTable, events: Events, ticket_master: bytes) -> None:
         self.snapshot = snapshot
         self._table = table
         self._events = events
-        self._count = snapshot.workers
+        self.count = snapshot.workers
         self._pickled = pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL)
-        # In no snapshot, and so in no log or answer.
-        self._ticket_master = os.urandom(80)
-        self._memory = shared_memory.create(self._count)
+        self._ticket_master = ticket_master
+        self._memory = shared_memory.create(self.count)
         self._loop = asyncio.get_running_loop()
         self._standby: WorkerProcess | None = None
         self._serving: dict[int, WorkerProcess] = {}
         self._everyone: set[WorkerProcess] = set()
         self._stopping = asyncio.Event()
+        self._kept: frozenset[Address] = frozenset()
         self._all_ready = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._seeing_off: set[asyncio.Task[None]] = set()
         # No worker starts while a snapshot is on its way.
         self._turn = asyncio.Lock()
         self._generation = 0
@@ -78,13 +80,14 @@ class Workers:
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
         async with asyncio.TaskGroup() as group:
-            for number in range(self._count):
+            for number in range(self.count):
                 group.create_task(self._keep(number))
             watching = group.create_task(self._watch_heartbeats())
             standing_by = group.create_task(self._stand_by())
             await self._stopping.wait()
             watching.cancel()
             standing_by.cancel()
+        await asyncio.gather(*self._seeing_off)
         if self._standby is not None:
             self._standby.kill()
             await self._standby.close()
@@ -93,13 +96,28 @@ class Workers:
         """Until all have been serving at once."""
         await self._all_ready.wait()
 
-    def stop(self) -> None:
-        """They end what is in flight, for up to the drain time-out."""
+    async def come_up(self) -> None:
+        """The same, the first time. Raises RefusedError when one dies instead, or when it takes too long."""
+        await _first_of(self._all_ready.wait(), self._lost.wait(), asyncio.sleep(_PREPARE_S))
+        if not self._all_ready.is_set():
+            raise RefusedError("its workers don't start; standard error says why")
+
+    def stop(self, kept: frozenset[Address] = frozenset()) -> None:
+        """They end what is in flight, for up to the drain time-out. At the addresses `kept` others listen on."""
+        self._kept = kept
         self._stopping.set()
 
     def kill(self) -> None:
         for process in self._everyone:
             process.kill()
+
+    def pids(self) -> dict[int, int]:
+        """The processes of the workers that serve."""
+        return {number: process.pid for number, process in self._serving.items()}
+
+    def column(self, number: int) -> memoryview:
+        """What a worker has counted."""
+        return self._memory.column(number)
 
     def signal(self, number: int) -> None:
         for process in self._serving.values():
@@ -109,12 +127,19 @@ class Workers:
 
     async def _keep(self, number: int) -> None:
         back_off_s = 0.0
-        while not self._stopping.is_set():
+        while True:
             began = time.monotonic()
-            status = await self._run(number)
+            process = await self._start(number)
+            await _first_of(process.wait(), process.leaving.wait(), self._stopping.wait())
+            self._serving.pop(number, None)
+            leaving = asyncio.create_task(self._see_off(process))
+            self._seeing_off.add(leaving)
+            leaving.add_done_callback(self._seeing_off.discard)
             if self._stopping.is_set():
                 return
-            self._events.add("worker", LOST, f"worker {number} ended with {_status_text(status)}; another takes over")
+            self._lost.set()
+            end = f"ended with {_status_text(await process.wait())}" if process.ended.done() else "was told to stop"
+            self._events.add("worker", LOST, f"worker {number} {end}; another takes over")
             if time.monotonic() - began > _SHORT_LIFE_S:
                 back_off_s = 0.0
             if back_off_s:
@@ -137,45 +162,44 @@ class Workers:
     async def _load(self, process: WorkerProcess) -> None:
         await process.send((m.LOAD, self._pickled))
 
-    async def _run(self, number: int) -> int:
-        """Starts one and waits for its end; the exit status."""
+    async def _start(self, number: int) -> WorkerProcess:
+        """It serves then, or has ended."""
         async with self._turn:
             process = await self._take_standby()
             self._everyone.add(process)
             # It may take a while to load; only then is it watched.
             self._memory.column(number)[HEARTBEAT] = 0
-            addresses = tuple(listener.address for listener in self.snapshot.listeners)
-            start = m.Start(__version__, number, self._count, self._cpu_of(number), addresses, self._ticket_master)
-            await process.send((m.START, start), [self._memory.fd, *self._sockets(number, addresses)])
+            addresses, sockets = self._sockets(number, [listener.address for listener in self.snapshot.listeners])
+            cpu, lent = self._cpu_of(number), self._table.lent
+            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._ticket_master)
+            await process.send((m.START, start), [self._memory.fd, *sockets])
             if await process.hears(_PREPARE_S) == (m.READY,):
                 self._serving[number] = process
-                if len(self._serving) == self._count:
+                if len(self._serving) == self.count:
                     self._all_ready.set()
             elif not process.ended.done():
                 report(f"worker {number} does not start in {_PREPARE_S:g} s")
                 process.kill()
-        status = await self._end_of(process)
-        self._serving.pop(number, None)
-        self._everyone.discard(process)
-        await process.close()
-        return status
+                await process.wait()
+        return process
 
     def _cpu_of(self, number: int) -> int:
         usable = sorted(os.sched_getaffinity(0))
         return usable[number % len(usable)] if self.snapshot.pin_workers else -1
 
-    def _sockets(self, number: int, addresses: Sequence[Address]) -> list[int]:
-        return [self._table.of(address, number).fileno() for address in addresses]
+    def _sockets(self, number: int, addresses: Sequence[Address]) -> tuple[tuple[Address, ...], list[int]]:
+        """A worker's sockets, and the address of each."""
+        pairs = [(address, sock.fileno()) for address in addresses for sock in self._table.of(address, number)]
+        return tuple(address for address, _ in pairs), [descriptor for _, descriptor in pairs]
 
-    async def _end_of(self, process: WorkerProcess) -> int:
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait((process.ended, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not process.ended.done():
-            await process.send((m.DRAIN,))
-            await asyncio.wait((process.ended,), timeout=self.snapshot.drain_timeout + _KILL_AFTER_S)
-            process.kill()
-        return await process.ended
+    async def _see_off(self, process: WorkerProcess) -> None:
+        """Lets it end what is in flight, if it still can."""
+        if not process.ended.done() and not process.leaving.is_set():
+            await process.send((m.DRAIN, self._kept))
+        await asyncio.wait((process.ended,), timeout=self.snapshot.drain_timeout + _KILL_AFTER_S)
+        process.kill()
+        await process.close()
+        self._everyone.discard(process)
 
     async def _stand_by(self) -> None:
         """Sees to it that one more waits."""
@@ -228,8 +252,8 @@ class Workers:
                 await self._load(self._standby)
 
     async def _prepare(self, number: int, process: WorkerProcess, change: Change) -> None:
-        message = (m.PREPARE, change.generation, change.pickled, change.added)
-        await process.send(message, self._sockets(number, change.added))
+        addresses, sockets = self._sockets(number, change.added)
+        await process.send((m.PREPARE, change.generation, change.pickled, addresses), sockets)
         answer = await process.hears(_PREPARE_S)
         if answer != (m.PREPARED, change.generation):
             why = "ended" if process.ended.done() else f"does not answer in {_PREPARE_S:g} s"
@@ -238,6 +262,16 @@ class Workers:
     async def _tell(self, serving: dict[int, WorkerProcess], message: tuple[object, ...]) -> None:
         for process in serving.values():
             await process.send(message)
+
+
+async def _first_of(*waiting: Coroutine[None, None, object]) -> None:
+    """Until one of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _status_text(status: int) -> str:
