@@ -61,6 +61,36 @@ def run(config: Path | None) -> None:
 @cli.command()
 @_config_argument
 @_json_option
+def reload(config: Path | None, as_json: bool) -> None:
+    """Let the running gateway read its configuration again, and say how that ended."""
+    _command(config, "reload", as_json)
+
+
+@cli.command()
+@_config_argument
+@_json_option
+def upgrade(config: Path | None, as_json: bool) -> None:
+    """Let a new process, with the code that is installed now, take the running gateway's place.
+
+    It gets the listening sockets and reads the configuration; then the old one ends what is in flight. When the new
+    one does not come up, the old one goes on.
+    """
+    _command(config, "upgrade", as_json)
+
+
+@cli.command()
+@_config_argument
+@_json_option
+def status(config: Path | None, as_json: bool) -> None:
+    """Tell how the running gateway is; exit with 0 when all its workers serve."""
+    state = _ask(config, "status")
+    click.echo(json.dumps(state, indent=2) if as_json else status_text(state))
+    sys.exit(0 if state["is_serving"] else 1)
+
+
+@cli.command()
+@_config_argument
+@_json_option
 def check(config: Path | None, as_json: bool) -> None:
     """Validate a configuration, and run its [[tests]]."""
     path = _config_path(config)
@@ -171,6 +201,42 @@ def explanation_text(method: str, url: str, result: dict[str, Any]) -> str:
         if result[key]:
             lines += [f"headers to {receiver}:", *(f"  {header}" for header in result[key])]
     return "\n".join(lines)
+
+
+def status_text(state: dict[str, Any]) -> str:
+    """A running gateway as people read it."""
+    where = ", ".join(f"{listener['name']} on {listener['address']}" for listener in state["listeners"])
+    lines = [f"fastgw {state['version']}, process {state['pid']}, since {state['since']}: {state['config']} ({where})"]
+    for worker in state["workers"]:
+        exchanges = ", ".join(f"{count} {ended}" for ended, count in worker["exchanges"].items() if count)
+        connections = f"{worker['connections']} of {_count(worker['accepted'], 'connection')} open"
+        lines.append(
+            f"worker {worker['number']}, process {worker['pid']}: {connections}; {exchanges or 'no exchanges'}"
+        )
+    for event in state["events"]:
+        lines.append(f"event {event['number']}: {event['kind']} {event['outcome']} at {event['at']}: {event['detail']}")
+    return "\n".join(lines)
+
+
+def _command(config: Path | None, command: str, as_json: bool) -> None:
+    """Has a running gateway do something; ends with 1 when it did not."""
+    answer = _ask(config, command)
+    is_done = answer["outcome"] == "done"
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(f"{command} {answer['outcome']}: {answer['detail']}", err=not is_done)
+    sys.exit(0 if is_done else 1)
+
+
+def _ask(config: Path | None, command: str) -> dict[str, Any]:
+    from fastgw.runtime.control import NotRunning, ask  # noqa: PLC0415
+
+    try:
+        return ask(_config_path(config), command)
+    except NotRunning as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 def _masked(value: Any, loaded: LoadedConfig) -> Any:

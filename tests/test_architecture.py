@@ -92,6 +92,8 @@ TESTED_IN: dict[str, str] = {
     "fastgw/counters.py": "tests/runtime/test_shared_memory.py",
     # What they do is seen from outside.
     "fastgw/runtime/events.py": "tests/end_to_end/test_reload.py",
+    "fastgw/runtime/handover.py": "tests/end_to_end/test_program_upgrade.py",
+    "fastgw/runtime/status.py": "tests/end_to_end/test_commands.py",
     "fastgw/runtime/messages.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/worker_process.py": "tests/end_to_end/test_workers.py",

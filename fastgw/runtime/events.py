@@ -1,8 +1,10 @@
-"""What happens to the gateway as a whole, numbered: reloads, and workers that die."""
+"""What happens to the gateway as a whole, numbered: reloads, upgrades, and workers that die."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from dataclasses import dataclass
 
 from fastgw.runtime.report import report
 
@@ -10,15 +12,33 @@ DONE = "done"
 REFUSED = "refused"
 LOST = "lost"
 
+# How many are remembered.
+_LAST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`kind` is one of reload, upgrade, worker; `outcome` one of the above; `at` the time (RFC 3339); `detail` is for
+    people."""
+
+    number: int
+    kind: str
+    outcome: str
+    at: str
+    detail: str
+
 
 class Events:
-    """Says each event on standard error."""
+    """Says each event on standard error, and remembers the last ones. There have been `count`."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+        self.last: deque[Event] = deque(maxlen=_LAST)
 
-    def add(self, kind: str, outcome: str, detail: str) -> None:
-        """`kind` is one of reload, worker; `outcome` one of the above; `detail` is for people."""
-        self._count += 1
+    def add(self, kind: str, outcome: str, detail: str) -> Event:
+        self.count += 1
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        report(f"event {self._count}: {kind} {outcome} at {at}: {detail}")
+        event = Event(self.count, kind, outcome, at, detail)
+        self.last.append(event)
+        report(f"event {event.number}: {kind} {outcome} at {at}: {detail}")
+        return event

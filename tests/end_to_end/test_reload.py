@@ -163,10 +163,10 @@ def test_a_listener_that_can_t_be_had_refuses_the_reload(played: PlayedBackend, 
         assert bodies(gateway) == {b"one"}
 
 
-def test_what_needs_a_restart_is_said(tmp_path: Path) -> None:
+def test_what_needs_an_upgrade_is_said(tmp_path: Path) -> None:
     with GatewayProcess(config("one"), tmp_path) as gateway:
         reload(gateway, config("two", workers=1), 1)
-        assert "a restart is needed for server.workers" in gateway.stderr
+        assert "server.workers changed, which takes a restart or: fastgw upgrade" in gateway.stderr
         assert len(gateway.worker_pids()) == 2
 
 

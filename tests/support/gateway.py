@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -39,12 +41,14 @@ class GatewayProcess:
     """A running gateway; leaving the context stops it and sees to it that it ended well.
 
     `config` is the TOML text, with LISTEN where the listener's address goes. Its standard output goes to the file
-    `stdout` in `directory`, or to the descriptor `stdout`.
+    `stdout` in `directory`, or to the descriptor `stdout`. Its code is that in the directory `source`.
     """
 
-    def __init__(self, config: str, directory: Path, stdout: int | None = None) -> None:
+    def __init__(self, config: str, directory: Path, stdout: int | None = None, source: Path = ROOT) -> None:
         self._config = config
         self._stdout = stdout
+        self._source = source
+        self._successor: int | None = None
         self.directory = directory
         self.config_path = directory / "config.toml"
         self.port = 0
@@ -63,6 +67,10 @@ class GatewayProcess:
         """What it has said so far."""
         with self._news:
             return "".join(self._told)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self._source)}
 
     def start(self) -> GatewayProcess:
         for _ in range(_ATTEMPTS):
@@ -85,7 +93,7 @@ class GatewayProcess:
                 stdout=file if self._stdout is None else self._stdout,
                 stderr=subprocess.PIPE,
                 cwd=self.directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=self.environment,
             )
         self._reader = threading.Thread(target=self._read_stderr, args=(self.process,), daemon=True)
         self._reader.start()
@@ -117,20 +125,44 @@ class GatewayProcess:
         return True
 
     def signal(self, number: int) -> None:
-        self._running().send_signal(number)
+        os.kill(self.pid, number)
 
     @property
     def pid(self) -> int:
         """The supervisor's."""
-        return self._running().pid
+        return self._running().pid if self._successor is None else self._successor
+
+    def command(self, name: str) -> subprocess.CompletedProcess[str]:
+        """What a command says to this gateway."""
+        return subprocess.run(
+            [sys.executable, "-m", "fastgw", name, str(self.config_path), "--json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def upgrade(self) -> None:
+        """Has another process take its place, by the command."""
+        done = self.command("upgrade")
+        assert done.returncode == 0, done.stderr + done.stdout + self.stderr
+        before, status = self.pid, json.loads(self.command("status").stdout)
+        assert status["pid"] != before
+        if self._successor is None:
+            assert self._running().wait(_STOP_S) == 0
+        self.is_replaced_by(int(status["pid"]))
+
+    def is_replaced_by(self, pid: int) -> None:
+        """From now on this is about that process."""
+        self._successor = pid
 
     def worker_pids(self) -> list[int]:
         """The processes that carry the traffic."""
         return self.children("fastgw-worker")
 
     def children(self, name: str) -> list[int]:
-        pid = self._running().pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [int(child) for child in children if _name_of(child) == name]
 
     def rewrite(self, config: str) -> None:
@@ -160,6 +192,9 @@ class GatewayProcess:
 
     def kill(self) -> None:
         """Ends it, whatever it does; for tests in which it may be gone or hang. Its workers end by themselves."""
+        if self._successor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
         process = self.process
         if process is not None and process.poll() is None:
             process.kill()
@@ -167,11 +202,12 @@ class GatewayProcess:
 
     def stop(self) -> None:
         """Drains it, and asserts that it ended well and met no bug of its own."""
-        process = self._running()
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+        if self._successor is not None or self._running().poll() is None:
+            self.signal(signal.SIGTERM)
         status = self.wait()
         assert status == 0, f"the gateway ended with {status}:\n{self.stderr}"
+        # All that belong to it have ended, a successor too, which is nobody's child here.
+        assert self._ended, self.stderr
         assert "a bug:" not in self.stderr, self.stderr
         assert "drain_timeout is over" not in self.stderr, self.stderr
 
