@@ -263,8 +263,8 @@ def test_what_else_the_page_names_is_there() -> None:
 def test_every_layer_is_in_the_picture() -> None:
     picture = README.split("\n## Architecture\n")[1].split("```")[1]
     for path in (ROOT / "fastgw").iterdir():
-        # `demo` is data.
-        if path.name.startswith("_") or path.name in ("demo", "py.typed") or path.suffix not in ("", ".py"):
+        # `demo` and `deploy` are data.
+        if path.name.startswith("_") or path.name in ("demo", "deploy", "py.typed") or path.suffix not in ("", ".py"):
             continue
         assert (path.name + "/" if path.is_dir() else path.name) in picture
 
