@@ -97,7 +97,6 @@ TESTED_IN: dict[str, str] = {
     "fastgw/runtime/messages.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/worker_process.py": "tests/end_to_end/test_workers.py",
-    "fastgw/runtime/workers.py": "tests/end_to_end/test_workers.py",
     "fastgw/net/origin.py": "tests/net/test_arrival.py",
     "fastgw/net/hsts.py": "tests/end_to_end/test_listener_tls.py",
     "fastgw/net/dial.py": "tests/end_to_end/test_upstream_tls.py",

@@ -3,7 +3,7 @@
     supervisor → worker                                     worker → supervisor
     (LOAD, snapshot), any number of times
     (START, Start)                                          (READY,)
-    (PREPARE, generation, snapshot, addresses)              (PREPARED, generation)
+    (PREPARE, generation, snapshot, addresses)              (PREPARED, generation) or (REFUSED, generation)
     (COMMIT, generation)                                    (ADOPTED, generation)
     (ABORT, generation)
     (DRAIN, kept addresses)                                 (LEAVING,)
@@ -25,6 +25,7 @@ START = "start"
 READY = "ready"
 PREPARE = "prepare"
 PREPARED = "prepared"
+REFUSED = "refused"
 COMMIT = "commit"
 ADOPTED = "adopted"
 ABORT = "abort"

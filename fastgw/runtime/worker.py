@@ -84,7 +84,7 @@ class Worker:
             while True:
                 message, descriptors = channel.receive(self._control)
                 if message[0] == m.PREPARE:
-                    message = (*message[:2], pickle.loads(message[2]), *message[3:])
+                    message = (*message[:2], _loaded(message[2]), *message[3:])
                 self._loop.call_soon_threadsafe(self._handle, message, descriptors)
         except (EOFError, OSError):
             # The supervisor is gone, and another gateway may have the sockets, too: an old one or its successor.
@@ -119,9 +119,13 @@ class Worker:
             self._stop_but_keep(message[1])
 
     def _prepare(
-        self, generation: int, snapshot: Snapshot, addresses: tuple[Address, ...], descriptors: list[int]
+        self, generation: int, snapshot: Snapshot | None, addresses: tuple[Address, ...], descriptors: list[int]
     ) -> None:
-        self._prepared[generation] = Prepared(snapshot, sockets_of(addresses, descriptors))
+        sockets = sockets_of(addresses, descriptors)
+        if snapshot is None:
+            channel.send(self._control, (m.REFUSED, generation))
+            return
+        self._prepared[generation] = Prepared(snapshot, sockets)
         channel.send(self._control, (m.PREPARED, generation))
 
     async def _drain(self) -> None:
@@ -141,6 +145,16 @@ class Worker:
                 return False
             await asyncio.sleep(_DRAIN_LOOK_S)
         return True
+
+
+def _loaded(pickled: bytes) -> Snapshot | None:
+    """None, and standard error says why, when it can't be read."""
+    try:
+        snapshot: Snapshot = pickle.loads(pickled)
+    except Exception:
+        report_exception()
+        return None
+    return snapshot
 
 
 def sockets_of(addresses: tuple[Address, ...], descriptors: list[int]) -> Sockets:

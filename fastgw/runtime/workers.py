@@ -256,7 +256,10 @@ class Workers:
         await process.send((m.PREPARE, change.generation, change.pickled, addresses), sockets)
         answer = await process.hears(_PREPARE_S)
         if answer != (m.PREPARED, change.generation):
-            why = "ended" if process.ended.done() else f"does not answer in {_PREPARE_S:g} s"
+            if answer is not None:
+                why = "fails, as standard error says,"
+            else:
+                why = "ended" if process.ended.done() else f"does not answer in {_PREPARE_S:g} s"
             raise RefusedError(f"worker {number} {why} while it prepares")
 
     async def _tell(self, serving: dict[int, WorkerProcess], message: tuple[object, ...]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
 from tests.support.observe import eventually
 from tests.support.played import PlayedBackend
@@ -177,6 +177,29 @@ def test_a_worker_that_dies_after_a_reload_comes_back_with_the_new_configuration
         for pid in gateway.worker_pids():
             os.kill(pid, signal.SIGKILL)
         assert bodies(gateway) == {b"two"}
+
+
+def test_a_tunnel_of_a_listener_that_is_gone_ends_with_the_drain_time_out(
+    played: PlayedBackend, tmp_path: Path
+) -> None:
+    port = free_port()
+    more = f"""
+        [[listeners]]
+        name = "second"
+        address = "127.0.0.1:{port}"
+    """
+    text = config("one", played.address, more=more).replace('"5s"', '"1s"')
+    with GatewayProcess(text, tmp_path) as gateway, Client(("127.0.0.1", port)) as client:
+        client.send(get(b"/forwarded", b"Connection: upgrade", b"Upgrade: echo"))
+        backend = played.accept()
+        backend.read_head()
+        backend.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        assert client.read_answer().status == 101
+        reload(gateway, config("two", played.address).replace('"5s"', '"1s"'), 1)
+        client.send(b"still there")
+        assert backend.read_exactly(11) == b"still there"
+        assert client.read_to_end() == b""
+        assert backend.ended()
 
 
 def test_requests_under_way_are_not_lost_by_many_reloads(tmp_path: Path) -> None:

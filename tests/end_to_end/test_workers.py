@@ -8,9 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from tests.support.client import Client
+from tests.support.client import Client, ConnectionEndedError
 from tests.support.gateway import LISTEN, GatewayProcess
-from tests.support.observe import eventually
+from tests.support.observe import connections_of, eventually
 
 CONFIG = f"""
     [server]
@@ -51,6 +51,22 @@ def test_a_killed_worker_is_replaced_at_once_and_new_clients_are_never_refused(t
             assert time.monotonic() - killed < 20 * REPLACED_S
             assert eventually(lambda: len(gateway.worker_pids()) == 2)
         assert gateway.stderr.count("ended with signal 9; another takes over") == KILLS
+
+
+def test_connections_of_the_other_worker_go_on_when_one_is_killed(tmp_path: Path) -> None:
+    with GatewayProcess(CONFIG, tmp_path) as gateway, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(gateway.address)) for _ in range(32)]
+        assert all(client.ask(GET).body == b"here" for client in clients)
+        victim, other = gateway.worker_pids()
+        theirs = connections_of(other, gateway.port)
+        assert 0 < theirs < len(clients)
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(lambda: gateway.worker_pids()[:1] != [victim])
+        served = 0
+        for client in clients:
+            with contextlib.suppress(ConnectionEndedError, ConnectionError):
+                served += client.ask(GET).body == b"here"
+        assert served == theirs
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
