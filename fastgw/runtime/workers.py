@@ -19,6 +19,7 @@ from fastgw import __version__
 from fastgw.counters import HEARTBEAT
 from fastgw.runtime import messages as m
 from fastgw.runtime import shared_memory
+from fastgw.runtime.channel import Message
 from fastgw.runtime.events import LOST, Events
 from fastgw.runtime.report import report
 from fastgw.runtime.sockets import SocketTable
@@ -247,14 +248,14 @@ class Workers:
             await self._tell(serving, (m.COMMIT, change.generation))
             self.snapshot, self._pickled = snapshot, pickled
             # What is said to be in force is in force everywhere; one that dies meanwhile comes back with it.
-            await asyncio.gather(*(process.hears(_PREPARE_S) for process in serving.values()))
+            await asyncio.gather(*(_answer_on(process, change.generation) for process in serving.values()))
             if self._standby is not None:
                 await self._load(self._standby)
 
     async def _prepare(self, number: int, process: WorkerProcess, change: Change) -> None:
         addresses, sockets = self._sockets(number, change.added)
         await process.send((m.PREPARE, change.generation, change.pickled, addresses), sockets)
-        answer = await process.hears(_PREPARE_S)
+        answer = await _answer_on(process, change.generation)
         if answer != (m.PREPARED, change.generation):
             if answer is not None:
                 why = "fails, as standard error says,"
@@ -265,6 +266,13 @@ class Workers:
     async def _tell(self, serving: dict[int, WorkerProcess], message: tuple[object, ...]) -> None:
         for process in serving.values():
             await process.send(message)
+
+
+async def _answer_on(process: WorkerProcess, generation: int) -> Message | None:
+    """What a worker says of a snapshot; what it says late of an earlier one is over. None: nothing in time."""
+    while (answer := await process.hears(_PREPARE_S)) is not None and answer[1:] != (generation,):
+        pass
+    return answer
 
 
 async def _first_of(*waiting: Coroutine[None, None, object]) -> None:
