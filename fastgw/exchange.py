@@ -406,7 +406,7 @@ class Exchange:
         self.deadline = 0.0
         fields = self._transform_response(response)
         upgrade = b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
-        self.downstream.begin_tunnel(response.line, fields + upgrade, connection, first)
+        self.downstream.begin_tunnel(response.line, fields + upgrade, connection, response.upgrade, first)
 
     def tunnel_ended(self) -> None:
         self.connection = None

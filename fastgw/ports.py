@@ -41,7 +41,7 @@ class Downstream(Protocol):
     def end_body(self, trailers: bytes) -> None:
         """The body is complete."""
 
-    def begin_tunnel(self, line: bytes, fields: bytes, peer: Any, first: bytes) -> None:
+    def begin_tunnel(self, line: bytes, fields: bytes, peer: Any, protocol: bytes, first: bytes) -> None:
         """The upstream `peer` has switched protocols: both sides' bytes are passed on from here, `first` first."""
 
     def pause_reading(self) -> None:

@@ -115,7 +115,7 @@ class FakeClient:
         self.trailers = trailers
         self.events.append("complete")
 
-    def begin_tunnel(self, line: bytes, fields: bytes, peer: Any, first: bytes) -> None:
+    def begin_tunnel(self, line: bytes, fields: bytes, peer: Any, protocol: bytes, first: bytes) -> None:
         self.status, self.fields, self.body, self.tunnel = line[9:], fields, first, peer
         self.events.append("tunnel")
 

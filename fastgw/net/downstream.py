@@ -538,13 +538,13 @@ class DownstreamConnection(asyncio.Protocol):
         if self._sending == CHUNKED:
             self.transport.write(encode_last_chunk(trailers))
 
-    def begin_tunnel(self, line: bytes, fields: bytes, peer: UpstreamConnection, first: bytes) -> None:
+    def begin_tunnel(self, line: bytes, fields: bytes, peer: UpstreamConnection, protocol: bytes, first: bytes) -> None:
         self.transport.write(b"%b%b\r\n\r\n%b" % (line, fields, first))
         self.reading = TUNNEL
         self.peer = peer
         self.deadline = FOREVER
         held, self._buffer = self._buffer, b""
-        peer.begin_tunnel(self)
+        peer.begin_tunnel(self, protocol, first)
         if held:
             peer.send_tunnelled(held)
         self.resume_reading()
@@ -652,6 +652,8 @@ class DownstreamConnection(asyncio.Protocol):
     def end(self) -> None:
         """The time of a stop is over: a tunnel ends in order, anything else breaks off."""
         if self.reading == TUNNEL:
+            if self.peer is not None:
+                self.peer.say_goodbye()
             self.transport.close()
         else:
             self.abort()

@@ -19,6 +19,7 @@ from fastgw.net import splice
 from fastgw.net.clock import FOREVER
 from fastgw.net.splice import SPLICE_MIN, Splice
 from fastgw.net.tls import TlsEndpoint, end_writing
+from fastgw.policy.websocket import GOING_AWAY, FrameTracker, close_frame
 
 if TYPE_CHECKING:
     from fastgw.net.downstream import DownstreamConnection
@@ -39,6 +40,8 @@ _INFORMATIONAL_MAX = 16
 # A longer piece of a body is looked at where it lies.
 _COPIED_MAX = 16 * 1024
 WRITE_HIGH_WATER = 64 * 1024
+# Masks protect from scripts that choose what is sent (RFC 6455 §10.3); what we say ourselves needs no secret one.
+_MASK = b"\0\0\0\0"
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -53,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_splice",
         "_unsent",
         "congested",
+        "conversation",
         "deadline",
         "endpoint_index",
         "endpoint_name",
@@ -88,7 +92,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.reading = IDLE
         self.requests = 0
         self.exchange: Exchange | None = None
+        # A tunnel: who is at its other end, and, of a WebSocket, what client and upstream have said.
         self.peer: DownstreamConnection | None = None
+        self.conversation: tuple[FrameTracker, FrameTracker] | None = None
         # The answer: bytes of a head that is not whole yet, and the body.
         self._buffer = b""
         self._informational = 0
@@ -121,6 +127,8 @@ class UpstreamConnection(asyncio.Protocol):
             elif self.reading == TUNNEL and self.peer is not None and exchange is not None:
                 exchange.bytes_out += len(data)
                 self.touch_tunnel()
+                if self.conversation is not None:
+                    self.conversation[1].feed(data)
                 self.peer.transport.write(data)
             else:
                 # Nobody asked: such bytes would be taken for the next request's answer.
@@ -515,10 +523,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Tunnels.
 
-    def begin_tunnel(self, peer: DownstreamConnection) -> None:
+    def begin_tunnel(self, peer: DownstreamConnection, protocol: bytes, first: bytes) -> None:
+        """`first` has come from the upstream already."""
         self.reading = TUNNEL
         self.peer = peer
         self._buffer = b""
+        if protocol.lower() == b"websocket":
+            self.conversation = (FrameTracker(), FrameTracker())
+            self.conversation[1].feed(first)
         self.touch_tunnel()
 
     def touch_tunnel(self) -> None:
@@ -530,7 +542,19 @@ class UpstreamConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.bytes_in += len(data)
         self.touch_tunnel()
+        if self.conversation is not None:
+            self.conversation[0].feed(data)
         self.transport.write(data)
+
+    def say_goodbye(self) -> None:
+        """The tunnel is about to end, and no end of it has asked for that: tells both where they can understand it."""
+        if self.conversation is None or self.peer is None:
+            return
+        from_client, from_upstream = self.conversation
+        if from_upstream.may_end:
+            self.peer.transport.write(close_frame(GOING_AWAY))
+        if from_client.may_end:
+            self.transport.write(close_frame(GOING_AWAY, mask=_MASK))
 
     def end_tunnel_half(self) -> bool:
         """The client has nothing more to say; False when the upstream hasn't either, and the tunnel is over."""
