@@ -210,8 +210,9 @@ def status_text(state: dict[str, Any]) -> str:
     for worker in state["workers"]:
         exchanges = ", ".join(f"{count} {ended}" for ended, count in worker["exchanges"].items() if count)
         connections = f"{worker['connections']} of {_count(worker['accepted'], 'connection')} open"
+        failed = f"; {_count(failures, 'failed handshake')}" if (failures := worker["failed_handshakes"]) else ""
         lines.append(
-            f"worker {worker['number']}, process {worker['pid']}: {connections}; {exchanges or 'no exchanges'}"
+            f"worker {worker['number']}, process {worker['pid']}: {connections}; {exchanges or 'no exchanges'}{failed}"
         )
     for event in state["events"]:
         lines.append(f"event {event['number']}: {event['kind']} {event['outcome']} at {event['at']}: {event['detail']}")

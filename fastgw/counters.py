@@ -14,5 +14,8 @@ CLOSED = 7
 # When the worker's loop was last seen turning, in milliseconds of the monotonic clock.
 HEARTBEAT = 8
 
+# TLS handshakes with clients that came to nothing.
+FAILED_HANDSHAKES = 9
+
 # What a column has place for; one cache line has 8, and no two workers write into the same.
 COLUMN_SIZE = 16

@@ -140,7 +140,7 @@ class Arrival(asyncio.Protocol):
             self._hand_over(tls, b"")
 
     def _fail_handshake(self, why: str) -> None:
-        self._server.refusals.failed_handshakes += 1
+        self._server.handshake_failed()
         self._refuse(f"the TLS handshake failed: {why}")
 
     def _refuse(self, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableSequence
 
-from fastgw.counters import ACCEPTED, CLOSED
+from fastgw.counters import ACCEPTED, CLOSED, FAILED_HANDSHAKES
 from fastgw.gateway import Gateway
 from fastgw.net.arrival import Arrival
 from fastgw.net.clock import Sweep
@@ -74,6 +74,9 @@ class Server:
     def closed(self, connection: DownstreamConnection | Arrival) -> None:
         self._counters[CLOSED] += 1
         self.handed_over(connection)
+
+    def handshake_failed(self) -> None:
+        self._counters[FAILED_HANDSHAKES] += 1
 
     def handed_over(self, connection: DownstreamConnection | Arrival) -> None:
         """Another protocol has the transport now."""

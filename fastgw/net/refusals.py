@@ -1,4 +1,4 @@
-"""Connections that are refused before they have said a request: they are counted, and told on standard error.
+"""Connections that are refused before they have said a request: they are told on standard error.
 
 Anyone can make as many as they like, so few of the lines are written, and the others counted.
 """
@@ -16,8 +16,6 @@ class Refusals:
     """Of one worker. `report` writes a line, `now` tells the seconds of a monotonic clock."""
 
     def __init__(self, report: Callable[[str], None], now: Callable[[], float]) -> None:
-        # All failed handshakes since the start; for the metrics to come.
-        self.failed_handshakes = 0
         self._report = report
         self._now = now
         self._window_ends = 0.0

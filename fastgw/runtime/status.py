@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgw import __version__
-from fastgw.counters import ACCEPTED, CLOSED, EXCHANGES
+from fastgw.counters import ACCEPTED, CLOSED, EXCHANGES, FAILED_HANDSHAKES
 from fastgw.runtime.events import Events
 from fastgw.runtime.sockets import SocketTable
 from fastgw.runtime.workers import Workers
@@ -53,5 +53,6 @@ class Status:
             "pid": pid,
             "accepted": column[ACCEPTED],
             "connections": column[ACCEPTED] - column[CLOSED],
+            "failed_handshakes": column[FAILED_HANDSHAKES],
             "exchanges": exchanges,
         }

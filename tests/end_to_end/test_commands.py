@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
 from tests.support.observe import eventually
+from tests.support.tls import Authority
 from tests.test_cli import fastgw
 
 
@@ -65,6 +66,19 @@ def test_status_tells_of_workers_traffic_and_events(tmp_path: Path) -> None:
         assert "1 of 1 connection open; 1 2xx, 1 4xx" in text
         assert "0 of 0 connections open; no exchanges" in text
         assert "event 1: reload done at" in text
+
+
+def test_status_counts_failed_handshakes(tmp_path: Path) -> None:
+    Authority(tmp_path).issue("a", "a.test")
+    tls = f'''address = "{LISTEN}"
+        tls.certificates = [{{ cert = "a.pem", key = "a.key" }}]'''
+    with GatewayProcess(config("one").replace(f'address = "{LISTEN}"', tls), tmp_path) as gateway:
+        with Client(gateway.address) as client:
+            client.send(b"\x16\x03\x01\x00\x05hello")
+            client.read_to_end()
+        state = json.loads(fastgw("status", str(gateway.config_path), "--json").stdout)
+        assert sum(worker["failed_handshakes"] for worker in state["workers"]) == 1
+        assert "; 1 failed handshake\n" in fastgw("status", str(gateway.config_path)).stdout
 
 
 def test_status_fails_while_a_worker_is_missing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from fastgw.counters import FAILED_HANDSHAKES
 from fastgw.net.proxy_header import header
 from tests.net.rig import Rig, Wire, messages
 from tests.net.tls_peers import MemoryClient, client_context, listener_files
@@ -180,7 +181,7 @@ def test_a_failed_handshake_is_counted_and_told() -> None:
     assert wire.closed
     # An alert says why.
     assert wire.sent[:1] == b"\x15"
-    assert made.refusals.failed_handshakes == 1
+    assert made.gateway.counters[FAILED_HANDSHAKES] == 1
     (line,) = made.told
     assert line.startswith("listener in: connection from 192.0.2.7 refused: the TLS handshake failed: [SSL")
 
@@ -191,7 +192,7 @@ def test_a_handshake_that_takes_too_long_is_counted_and_told() -> None:
     slow.receive(b"\x16")
     made.after(10.5)
     assert (silent.closed, slow.closed) == (True, True)
-    assert made.refusals.failed_handshakes == 1
+    assert made.gateway.counters[FAILED_HANDSHAKES] == 1
     assert len(made.told) == 1
 
 
