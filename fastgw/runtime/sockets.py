@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastgw.runtime.report import report
 from fastgw.snapshot import Address
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 # Connections that the kernel may hold until they are accepted; it cuts this to net.core.somaxconn.
 BACKLOG = 4096
+
+
+# Ports below it need a privilege (ip(7)).
+_PRIVILEGED_PORTS = 1024
 
 
 class CannotListen(Exception):
@@ -43,28 +48,34 @@ class SocketTable:
         self._sockets: dict[Address, list[socket.socket]] = {}
         # No listener's: not yet, or no more.
         self._spare = {} if inherited is None else dict(inherited.sockets)
+        self.inherited = frozenset(self._spare)
         self.lent: frozenset[Address] = frozenset() if inherited is None else inherited.lent
 
     def add(self, listeners: Iterable[Listener]) -> list[Address]:
         """Binds what is not bound yet, all or nothing; gives the addresses that are new. Raises CannotListen."""
-        added: list[Address] = []
+        bound: dict[Address, list[socket.socket]] = {}
         try:
             for listener in listeners:
-                if listener.address not in self._sockets:
-                    self._sockets[listener.address] = self._had_or_bound(listener)
-                    added.append(listener.address)
+                if listener.address not in self._sockets and listener.address not in bound:
+                    bound[listener.address] = self._missing(listener)
         except CannotListen:
-            self.remove(added)
+            for address, sockets in bound.items():
+                _close(sockets)
+                if sockets:
+                    _unlink(address)
             raise
-        return added
+        for address, sockets in bound.items():
+            self._sockets[address] = self._spare.pop(address, []) + sockets
+        return list(bound)
 
-    def _had_or_bound(self, listener: Listener) -> list[socket.socket]:
+    def _missing(self, listener: Listener) -> list[socket.socket]:
+        """Bound anew: those of a listener that were not inherited."""
         address = listener.address
-        had = self._spare.pop(address, [])
+        had = self._spare.get(address, [])
         missing = self._workers - len(had)
         if had and (address in self.lent or address.path or missing <= 0):
-            return had
-        return had + _bind(listener, _bound_as(address, had), missing, is_ours=bool(had))
+            return []
+        return _bind(listener, _bound_as(address, had), missing, is_ours=bool(had))
 
     def remove(self, addresses: Iterable[Address]) -> None:
         """Closes sockets, and removes the file of a Unix socket; those that are lent may be wanted again."""
@@ -73,8 +84,7 @@ class SocketTable:
             if address in self.lent:
                 self._spare[address] = sockets
                 continue
-            for sock in sockets:
-                sock.close()
+            _close(sockets)
             _unlink(address)
 
     def spare(self) -> list[Address]:
@@ -97,14 +107,12 @@ class SocketTable:
     def drop_spare(self) -> None:
         """Closes sockets that were inherited and are no listener's, unless they are lent."""
         for address in [address for address in self._spare if address not in self.lent]:
-            for sock in self._spare.pop(address):
-                sock.close()
+            _close(self._spare.pop(address))
 
     def close(self) -> None:
         """Closes all sockets; the files of Unix sockets stay."""
         for sockets in (*self._sockets.values(), *self._spare.values()):
-            for sock in sockets:
-                sock.close()
+            _close(sockets)
         self._sockets.clear()
         self._spare.clear()
 
@@ -128,6 +136,11 @@ class SocketTable:
         return Inherited({**self._sockets, **self._spare}, self.lent)
 
 
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
 def _bound_as(address: Address, sockets: Sequence[socket.socket]) -> Address:
     if address.path or address.port or not sockets:
         return address
@@ -141,12 +154,19 @@ def _bind(listener: Listener, address: Address, count: int, is_ours: bool) -> li
             return [_bind_unix(address.path)]
         return _bind_tcp(address.host, address.port, count, is_ours)
     except OSError as error:
-        what = f"listener '{listener.name}': can't listen on {address}: {os.strerror(error.errno or 0).lower()}"
-        if error.errno == errno.EADDRINUSE:
-            what += "; stop the program that has it, or choose another address"
-        elif error.errno == errno.EACCES:
-            what += "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-        raise CannotListen(what) from None
+        why = os.strerror(error.errno or 0).lower()
+        where = f"listener '{listener.name}': can't listen on {address}"
+        raise CannotListen(f"{where}: {why}{_hint(address, error)}") from None
+
+
+def _hint(address: Address, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        if address.path and not stat.S_ISSOCK(os.stat(address.path).st_mode):
+            return "; the file is no socket: move it away, or choose another path"
+        return "; stop the program that has it, or choose another address"
+    if error.errno == errno.EACCES and not address.path and address.port < _PRIVILEGED_PORTS:
+        return "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+    return ""
 
 
 def _bind_tcp(host: str, port: int, count: int, is_ours: bool) -> list[socket.socket]:
@@ -161,8 +181,7 @@ def _bind_tcp(host: str, port: int, count: int, is_ours: bool) -> list[socket.so
             # Where any free port will do, it is the same one for all workers.
             port = sockets[0].getsockname()[1]
     except OSError:
-        for sock in sockets:
-            sock.close()
+        _close(sockets)
         raise
     return sockets
 
@@ -198,9 +217,14 @@ def _bind_unix(path: str) -> socket.socket:
 
 
 def _unlink(address: Address) -> None:
-    if address.path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address.path)
+    if not address.path:
+        return
+    try:
+        os.unlink(address.path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        report(f"can't remove {address}: {os.strerror(error.errno or 0).lower()}")
 
 
 def _remove_stale(path: str) -> None:

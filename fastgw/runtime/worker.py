@@ -59,7 +59,9 @@ class Worker:
             self._loop.add_signal_handler(number, self._leave)
         self._loop.add_signal_handler(signal.SIGUSR1, self._traffic.reopen_log)
         await self._traffic.start(sockets)
-        channel.send(self._control, (m.READY,))
+        # The supervisor may be gone; that is heard below.
+        with contextlib.suppress(OSError):
+            channel.send(self._control, (m.READY,))
         threading.Thread(target=self._listen_to_supervisor, name="control", daemon=True).start()
         await self._stop.wait()
         await self._drain()
@@ -110,7 +112,10 @@ class Worker:
         if word == m.PREPARE:
             self._prepare(message[1], message[2], message[3], descriptors)
         elif word == m.COMMIT:
-            await self._traffic.adopt(self._prepared.pop(message[1]))
+            prepared = self._prepared.pop(message[1])
+            # What drains opens no listeners any more.
+            if not self._stop.is_set():
+                await self._traffic.adopt(prepared)
             channel.send(self._control, (m.ADOPTED, message[1]))
         elif word == m.ABORT:
             # Their sockets close with them.
@@ -122,7 +127,7 @@ class Worker:
         self, generation: int, snapshot: Snapshot | None, addresses: tuple[Address, ...], descriptors: list[int]
     ) -> None:
         sockets = sockets_of(addresses, descriptors)
-        if snapshot is None:
+        if snapshot is None or self._stop.is_set():
             channel.send(self._control, (m.REFUSED, generation))
             return
         self._prepared[generation] = Prepared(snapshot, sockets)
@@ -189,6 +194,8 @@ def _wait_for_start(control: socket.socket) -> tuple[Snapshot, m.Start, list[int
 
 
 def main() -> None:
+    # There is no log to open anew yet.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     _be_called(_STANDBY_NAME)
     try:

@@ -12,17 +12,18 @@ import sys
 from collections.abc import Sequence
 
 from fastgw.runtime import channel
-from fastgw.runtime.messages import LEAVING
+from fastgw.runtime.messages import LEAVING, READY
 
 # For how long a worker may leave a message unread; it reads in a thread, and loads what has come in between.
 _SEND_S = 60.0
 
 
 class WorkerProcess:
-    """A fresh interpreter, which loads everything and waits for its start message.
+    """A fresh interpreter, which loads everything and waits for its start message. Raises OSError when there can be
+    none.
 
     `ended` is done when the process is; its result is the exit status, negative for a signal. `leaving` is set when it
-    goes by itself.
+    goes by itself; `has_served`, from when it accepts connections.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -33,16 +34,21 @@ class WorkerProcess:
         self._sending = asyncio.Lock()
         self._said: asyncio.Queue[channel.Message] = asyncio.Queue()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fastgw.runtime.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # A Ctrl-C in the terminal is for the supervisor, which tells the workers.
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "fastgw.runtime.worker", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    # A Ctrl-C in the terminal is for the supervisor, which tells the workers.
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
         self.pid = self._process.pid
         self.ended: asyncio.Future[int] = loop.create_future()
         self.leaving = asyncio.Event()
+        self.has_served = False
         self._death = os.pidfd_open(self.pid)
         loop.add_reader(self._death, self._has_ended)
         self._reading = loop.create_task(self._read())
@@ -73,14 +79,18 @@ class WorkerProcess:
             except OSError:
                 return
 
-    async def hears(self, seconds: float) -> channel.Message | None:
+    async def readiness(self) -> None:
+        """Until it serves, or has ended."""
+        self.has_served = await self.hears(None) == (READY,)
+
+    async def hears(self, seconds: float | None) -> channel.Message | None:
         """The next of what it says; None when it says nothing in time, or has ended."""
         saying = asyncio.ensure_future(self._said.get())
-        await asyncio.wait((saying, self.ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if saying.done():
-            return saying.result()
-        saying.cancel()
-        return None
+        try:
+            await asyncio.wait((saying, self.ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return saying.result() if saying.done() else None
+        finally:
+            saying.cancel()
 
     async def wait(self) -> int:
         """Its exit status, once it has ended."""

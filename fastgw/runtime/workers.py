@@ -23,6 +23,7 @@ from fastgw.runtime.channel import Message
 from fastgw.runtime.events import LOST, Events
 from fastgw.runtime.report import report
 from fastgw.runtime.sockets import SocketTable
+from fastgw.runtime.turnstile import Turnstile
 from fastgw.runtime.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Workers:
         self._lost = asyncio.Event()
         self._seeing_off: set[asyncio.Task[None]] = set()
         # No worker starts while a snapshot is on its way.
-        self._turn = asyncio.Lock()
+        self._turnstile = Turnstile()
         self._generation = 0
 
     async def run(self) -> None:
@@ -98,8 +99,10 @@ class Workers:
         await self._all_ready.wait()
 
     async def come_up(self) -> None:
-        """The same, the first time. Raises RefusedError when one dies instead, or when it takes too long."""
-        await _first_of(self._all_ready.wait(), self._lost.wait(), asyncio.sleep(_PREPARE_S))
+        """The same, the first time. Raises RefusedError when one dies instead, or is told to stop."""
+        await _first_of(self._all_ready.wait(), self._lost.wait(), self._stopping.wait())
+        if self._stopping.is_set():
+            raise RefusedError("it was told to stop")
         if not self._all_ready.is_set():
             raise RefusedError("its workers don't start; standard error says why")
 
@@ -121,26 +124,22 @@ class Workers:
         return self._memory.column(number)
 
     def signal(self, number: int) -> None:
-        for process in self._serving.values():
-            process.signal(number)
+        """To all that serve, and those that end what is in flight."""
+        for process in self._everyone:
+            if process.has_served:
+                process.signal(number)
 
     # One worker after the other in the same place.
 
     async def _keep(self, number: int) -> None:
         back_off_s = 0.0
-        while True:
+        while not self._stopping.is_set():
             began = time.monotonic()
-            process = await self._start(number)
-            await _first_of(process.wait(), process.leaving.wait(), self._stopping.wait())
-            self._serving.pop(number, None)
-            leaving = asyncio.create_task(self._see_off(process))
-            self._seeing_off.add(leaving)
-            leaving.add_done_callback(self._seeing_off.discard)
+            how = await self._live(number)
             if self._stopping.is_set():
                 return
             self._lost.set()
-            end = f"ended with {_status_text(await process.wait())}" if process.ended.done() else "was told to stop"
-            self._events.add("worker", LOST, f"worker {number} {end}; another takes over")
+            self._events.add("worker", LOST, f"worker {number} {how}; another takes over")
             if time.monotonic() - began > _SHORT_LIFE_S:
                 back_off_s = 0.0
             if back_off_s:
@@ -149,6 +148,19 @@ class Workers:
                     async with asyncio.timeout(back_off_s):
                         await self._stopping.wait()
             back_off_s = min(max(back_off_s * 2, _BACK_OFF_S), _BACK_OFF_MAX_S)
+
+    async def _live(self, number: int) -> str:
+        """One worker's life in its place, to its end or until it leaves; how that came."""
+        try:
+            process = await self._start(number)
+        except OSError as error:
+            return f"can't be started: {error.strerror}"
+        await _first_of(process.wait(), process.leaving.wait(), self._stopping.wait())
+        self._serving.pop(number, None)
+        leaving = asyncio.create_task(self._see_off(process))
+        self._seeing_off.add(leaving)
+        leaving.add_done_callback(self._seeing_off.discard)
+        return f"ended with {_status_text(await process.wait())}" if process.ended.done() else "was told to stop"
 
     async def _take_standby(self) -> WorkerProcess:
         process, self._standby = self._standby, None
@@ -164,8 +176,8 @@ class Workers:
         await process.send((m.LOAD, self._pickled))
 
     async def _start(self, number: int) -> WorkerProcess:
-        """It serves then, or has ended."""
-        async with self._turn:
+        """It serves then, or has ended, or the gateway stops. Raises OSError when there can be no process."""
+        async with self._turnstile.shared():
             process = await self._take_standby()
             self._everyone.add(process)
             # It may take a while to load; only then is it watched.
@@ -174,11 +186,12 @@ class Workers:
             cpu, lent = self._cpu_of(number), self._table.lent
             start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._ticket_master)
             await process.send((m.START, start), [self._memory.fd, *sockets])
-            if await process.hears(_PREPARE_S) == (m.READY,):
+            await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
+            if process.has_served:
                 self._serving[number] = process
                 if len(self._serving) == self.count:
                     self._all_ready.set()
-            elif not process.ended.done():
+            elif not process.ended.done() and not self._stopping.is_set():
                 report(f"worker {number} does not start in {_PREPARE_S:g} s")
                 process.kill()
                 await process.wait()
@@ -207,8 +220,10 @@ class Workers:
         await self.ready()
         while True:
             if self._standby is None or self._standby.ended.done():
-                async with self._turn:
-                    self._standby = await self._new_process()
+                async with self._turnstile.shared():
+                    # The next look is soon enough to try again.
+                    with contextlib.suppress(OSError):
+                        self._standby = await self._new_process()
             await asyncio.sleep(_LOOK_S)
 
     # Heartbeats.
@@ -234,7 +249,7 @@ class Workers:
 
     async def adopt(self, snapshot: Snapshot, pickled: bytes, added: Sequence[Address]) -> None:
         """Puts a snapshot into all workers, or raises RefusedError and leaves all as they are."""
-        async with self._turn:
+        async with self._turnstile.alone():
             self._generation += 1
             change = Change(self._generation, pickled, tuple(added))
             serving = dict(self._serving)
