@@ -42,6 +42,8 @@ HTTPS_PORT = 443
 # RFC 9110 §7.6.2: these say how many may forward them.
 _COUNTS_FORWARDS = frozenset((b"OPTIONS", b"TRACE"))
 
+# RFC 8555 §8.3
+_ACME_CHALLENGES = b"/.well-known/acme-challenge/"
 _ID = b"\r\nX-Request-Id: "
 _VIA_1_0 = b"\r\nVia: 1.0 " + encode.PSEUDONYM.encode() + _ID
 _VIA_1_1 = b"\r\nVia: 1.1 " + encode.PSEUDONYM.encode() + _ID
@@ -165,7 +167,7 @@ class Exchange:
             # RFC 9110 §7.4: a request for https that came in plain text is for somebody else.
             self.fail(errors.MISDIRECTED)
             return REPLY
-        if downstream.redirect_to_https and scheme == b"http":
+        if downstream.redirect_to_https and scheme == b"http" and not self._is_asked_by_authority():
             self._redirect_to_https(downstream.redirect_to_https)
             return REPLY
         return CONTINUE
@@ -182,6 +184,15 @@ class Exchange:
         self.client = forwarding.client
         self.fields = forwarding.lines if session is None else forwarding.lines + session.lines
         return forwarding.scheme
+
+    def _is_asked_by_authority(self) -> bool:
+        """Whether it is for the answer to an ACME authority, which need not follow a redirect (RFC 8555 §8.3)."""
+        request = self.request
+        if not request.path.startswith(_ACME_CHALLENGES):
+            return False
+        snapshot = self.gateway.snapshot
+        index, _ = snapshot.router.match(request.host_name, request.path, request.method, request)
+        return index >= 0 and snapshot.routes[index].answers_authority
 
     def _redirect_to_https(self, port: int) -> None:
         """The same URL by https. Without a Host (HTTP/1.0) there is none."""

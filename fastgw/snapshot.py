@@ -200,6 +200,9 @@ class Route:
     timeout: float = 0.0
     request_edits: HeaderEdits | None = None
     response_edits: HeaderEdits | None = None
+    # Its reply is for an ACME authority (RFC 8555 §8.3), which asks in plain text: given where all others are sent to
+    # https, too.
+    answers_authority: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,3 +235,5 @@ class Snapshot:
     hang_timeout: float = 10.0
     # Whether the supervisor reloads a configuration whose file has changed.
     watch: bool = False
+    # What an ACME authority is shown that asks for a name in TLS (RFC 8737); empty but for the seconds of an order.
+    tls_challenges: dict[bytes, KeyPair] = field(default_factory=dict)

@@ -10,6 +10,8 @@ import ssl
 from typing import TYPE_CHECKING, cast
 
 from fastgw import errors
+from fastgw.net.acme_challenge import CHALLENGE_PROTOCOL, challenge_context
+from fastgw.net.client_hello import ClientHello, read_client_hello
 from fastgw.net.clock import FOREVER
 from fastgw.net.downstream import NEXT_REQUEST_S, DownstreamConnection
 from fastgw.net.origin import Origin
@@ -21,7 +23,7 @@ from fastgw.policy.forwarded import is_trusted
 if TYPE_CHECKING:
     from fastgw.net.listener import Server
     from fastgw.net.tls_listener import TlsListener
-    from fastgw.snapshot import Listener
+    from fastgw.snapshot import KeyPair, Listener
 
 _WENT = "the client closed the connection"
 
@@ -47,7 +49,8 @@ class Arrival(asyncio.Protocol):
         self._awaits_header = server.listener.proxy_protocol
         self._ends: tuple[Peer, Peer] | None = None
         self._tls: TlsTransport | None = None
-        # With which the handshake has begun, whatever the listener has adopted since.
+        # With which the handshake has begun, whatever the listener has adopted since; none where the handshake is all
+        # that there is, as an ACME authority's.
         self._tls_listener: TlsListener | None = None
         self._buffer = b""
         # For all of it, from the accept on.
@@ -96,6 +99,8 @@ class Arrival(asyncio.Protocol):
                 self._ends = header.ends
                 self._buffer = b""
                 data = data[header.size :]
+            elif self._buffer:
+                data, self._buffer = self._buffer + data, b""
             self._begin(data)
         except Exception:
             self._server.gateway.failed()
@@ -109,10 +114,32 @@ class Arrival(asyncio.Protocol):
         elif data[:1].isalpha():
             # TLS begins with other bytes (RFC 8446 §5.1), and a request with its method.
             self._hand_over(None, b"").refuse_unread(errors.PLAIN_TEXT)
+        elif data and self._server.gateway.snapshot.tls_challenges:
+            self._begin_where_authorities_ask(tls, data)
         elif data:
-            self._tls_listener = tls
-            self._tls = TlsTransport(self._transport, tls.context)
-            self._shake_hands(self._tls, data)
+            self._begin_handshake(tls, tls.context, data)
+
+    def _begin_where_authorities_ask(self, tls: TlsListener, data: bytes) -> None:
+        """An ACME authority may be among the clients: what OpenSSL would tell too late is read ahead of it."""
+        hello = read_client_hello(data)
+        if hello is None:
+            self._buffer = data
+            return
+        pair = self._challenge(hello)
+        if pair is None:
+            self._begin_handshake(tls, tls.context, data)
+        else:
+            self._begin_handshake(None, challenge_context(pair), data)
+
+    def _challenge(self, hello: ClientHello) -> KeyPair | None:
+        if CHALLENGE_PROTOCOL not in hello.protocols:
+            return None
+        return self._server.gateway.snapshot.tls_challenges.get(hello.server_name.lower())
+
+    def _begin_handshake(self, tls: TlsListener | None, context: ssl.SSLContext, data: bytes) -> None:
+        self._tls_listener = tls
+        self._tls = TlsTransport(self._transport, context)
+        self._shake_hands(self._tls, data)
 
     def _hand_over(self, tls: TlsTransport | None, data: bytes) -> DownstreamConnection:
         server = self._server
@@ -136,8 +163,12 @@ class Arrival(asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail_handshake(words(error))
             return
-        if is_complete:
+        if is_complete and self._tls_listener is not None:
             self._hand_over(tls, b"")
+        elif is_complete:
+            # RFC 8737 §3: nothing is said over it.
+            self.deadline = FOREVER
+            tls.close()
 
     def _fail_handshake(self, why: str) -> None:
         self._server.handshake_failed()
@@ -171,7 +202,7 @@ class Arrival(asyncio.Protocol):
         if self._tls is not None:
             self._fail_handshake(_WENT)
         elif self._buffer:
-            self._refuse(f"{_WENT} inside the PROXY header")
+            self._refuse(f"{_WENT} inside the {'PROXY header' if self._awaits_header else 'TLS handshake'}")
         self.deadline = FOREVER
 
     def overdue(self, now: float) -> None:

@@ -72,6 +72,10 @@ class Router:
     def __reduce__(self) -> tuple[type[Router], tuple[tuple[Rule, ...]]]:
         return Router, (self._rules,)
 
+    def with_rules(self, more: Sequence[Rule]) -> Router:
+        """The same rules, and more behind them. Raises ValueError as `Router` does."""
+        return Router((*self._rules, *more))
+
     def match(self, host: bytes, path: bytes, method: bytes, request: RequestFacts) -> tuple[int, tuple[bytes, ...]]:
         """The index of the rule that wins, and the segments it captured, in order.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from dataclasses import replace
 from typing import cast
@@ -11,8 +12,9 @@ import pytest
 
 from fastgw.counters import FAILED_HANDSHAKES
 from fastgw.net.proxy_header import header
+from fastgw.snapshot import KeyPair
 from tests.net.rig import Rig, Wire, messages
-from tests.net.tls_peers import MemoryClient, client_context, listener_files
+from tests.net.tls_peers import NAME, MemoryClient, authority, client_context, listener_files
 
 CLIENT, DESTINATION = ("198.51.100.7", 4711), ("203.0.113.1", 443)
 TLS = 'tls = { certificates = [{ cert = "@DIR@/a.pem" }] }'
@@ -271,3 +273,94 @@ def test_a_header_s_unknown_client_is_not_on_our_unix_socket() -> None:
     wire = arrive(made)
     wire.receive(b"\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + bytes(216) + REQUEST)
     assert (made.logged[0].client, made.logged[0].downstream.trusted) == (b"unknown", False)
+
+
+# An ACME authority among the clients (RFC 8737).
+
+
+def awaiting_authority() -> Rig:
+    made = rig(TLS)
+    issued = authority().issue_cert(NAME, organization_name="challenge")
+    pair = KeyPair(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes())
+    made.gateway.snapshot = replace(made.gateway.snapshot, tls_challenges={NAME.encode(): pair})
+    return made
+
+
+def offering(*protocols: str, name: str = NAME) -> MemoryClient:
+    context = client_context()
+    context.set_alpn_protocols(protocols)
+    return MemoryClient(context, name=name)
+
+
+def organizations(client: MemoryClient) -> list[str]:
+    subject = client.side.getpeercert()["subject"]
+    return [value for part in subject for key, value in part if key == "organizationName" and value == "challenge"]
+
+
+@pytest.mark.parametrize("step", [1, 10_000])
+def test_an_authority_sees_its_certificate_and_the_connection_ends(step: int) -> None:
+    made = awaiting_authority()
+    wire = arrive(made)
+    client = offering("acme-tls/1")
+    client.shake()
+    hello = client.to_server.read()
+    wire.receive(*(hello[at : at + step] for at in range(0, len(hello), step)))
+    client.from_server.write(wire.take())
+    shake(wire, client)
+    assert client.side.selected_alpn_protocol() == "acme-tls/1"
+    assert organizations(client) == ["challenge"]
+    assert (wire.closed, made.logged, made.told) == (True, [], [])
+    assert made.server.connections == set()
+
+
+@pytest.mark.parametrize("step", [1, 10_000])
+@pytest.mark.parametrize("protocols", [("http/1.1",), ("h2", "http/1.1")])
+def test_all_others_are_served_as_ever_meanwhile(step: int, protocols: tuple[str, ...]) -> None:
+    made = awaiting_authority()
+    wire = arrive(made)
+    client = offering(*protocols)
+    client.shake()
+    hello = client.to_server.read()
+    wire.receive(*(hello[at : at + step] for at in range(0, len(hello), step)))
+    client.from_server.write(wire.take())
+    shake(wire, client)
+    assert client.side.selected_alpn_protocol() == "http/1.1"
+    assert organizations(client) == []
+    client.side.write(REQUEST)
+    wire.receive(client.to_server.read())
+    client.from_server.write(wire.take())
+    assert client.read().endswith(b"\r\n\r\nown")
+
+
+def test_who_asks_as_an_authority_for_another_name_or_at_another_time_is_a_client_as_all() -> None:
+    for made, name in ((awaiting_authority(), "b.test"), (rig(TLS), NAME)):
+        wire = arrive(made)
+        client = offering("acme-tls/1", name=name)
+        with contextlib.suppress(ssl.SSLCertVerificationError):
+            shake(wire, client)
+        assert client.side.selected_alpn_protocol() is None
+        assert b"challenge" not in wire.sent
+
+
+def test_a_hello_goes_on_when_the_challenge_is_over() -> None:
+    made = awaiting_authority()
+    wire = arrive(made)
+    client = offering("http/1.1")
+    client.shake()
+    hello = client.to_server.read()
+    wire.receive(hello[:100])
+    made.gateway.snapshot = replace(made.gateway.snapshot, tls_challenges={})
+    wire.receive(hello[100:])
+    client.from_server.write(wire.take())
+    shake(wire, client)
+    assert client.side.selected_alpn_protocol() == "http/1.1"
+
+
+def test_who_goes_inside_its_hello_is_told_while_an_authority_is_awaited() -> None:
+    made = awaiting_authority()
+    wire = arrive(made)
+    wire.receive(b"\x16\x03\x01")
+    wire.lose()
+    assert made.told == [
+        "listener in: connection from 192.0.2.7 refused: the client closed the connection inside the TLS handshake"
+    ]
