@@ -63,6 +63,11 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tree_sitter_toml": ("config",),
     "tomllib": ("config",),
     "click": ("cli", "runtime"),
+    # Only who uses ACME has them: runtime.acme_* is a process of its own, and config makes a stand-in.
+    "acme": ("runtime",),
+    "josepy": ("runtime",),
+    "requests": ("runtime",),
+    "cryptography": ("config", "runtime"),
     # 7 µs a line: the access log and runtime.report are there.
     "logging": (),
 }
@@ -76,7 +81,10 @@ MAY_ASK_ALL_THE_SAME = {
 FAMILIES = ({"router", "router_trie", "router_compile"},)
 
 # What the workers must not even load: the configuration language, and what only people use.
-NEVER_IN_A_WORKER = ("pydantic", "tree_sitter", "tree_sitter_toml", "tomllib", "click", "fastgw.config", "fastgw.cli")
+NEVER_IN_A_WORKER = (
+    *("pydantic", "tree_sitter", "tree_sitter_toml", "tomllib", "click", "fastgw.config", "fastgw.cli"),
+    *("acme", "josepy", "requests", "cryptography"),
+)
 
 LINES_MAX = 400
 LONGER = {
@@ -97,6 +105,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/runtime/messages.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/worker_process.py": "tests/end_to_end/test_workers.py",
+    "fastgw/runtime/acme_messages.py": "tests/runtime/test_acme.py",
     "fastgw/net/origin.py": "tests/net/test_arrival.py",
     "fastgw/net/hsts.py": "tests/end_to_end/test_listener_tls.py",
     "fastgw/net/dial.py": "tests/end_to_end/test_upstream_tls.py",
@@ -111,6 +120,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/policy/router_compile.py": "tests/policy/test_router.py",
     "fastgw/policy/router_trie.py": "tests/policy/test_router.py",
     # Each says what is wrong, and the corpus of wrong configurations has it all.
+    "fastgw/config/acme_values.py": _BAD_CONFIGS,
     "fastgw/config/addresses.py": _BAD_CONFIGS,
     "fastgw/config/checks.py": _BAD_CONFIGS,
     "fastgw/config/document.py": _BAD_CONFIGS,

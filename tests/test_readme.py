@@ -39,6 +39,8 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.CertificatePair: "The certificates' tables:",
     schema.Hsts: "\n`hsts` as a table:",
     schema.Limits: "### `[listeners.limits]`",
+    schema.Acme: "### `[acme]`",
+    schema.ExternalAccount: "\n`external_account` as a table:",
     schema.AccessLog: "### `[access_log]`",
     schema.Upstream: "### `[upstreams.NAME]`",
     schema.Endpoint: "Endpoints as tables:",

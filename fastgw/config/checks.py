@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fastgw.config.acme_checks import check_acme
 from fastgw.config.addresses import HostPort
 from fastgw.config.document import Path, touches
 from fastgw.config.listener_checks import check_listener
@@ -25,6 +26,7 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
     _check_listeners(config.listeners, report, broken)
     for index, listener in enumerate(config.listeners):
         check_listener(("listeners", index), listener, config.server.trusted_proxies, report, broken)
+    check_acme(config, report, broken)
     _check_access_log(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(("upstreams", name), upstream, report)

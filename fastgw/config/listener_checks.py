@@ -38,8 +38,9 @@ def check_listener(
 
 
 def _check_tls(path: Path, tls: ListenerTls, report: Report, broken: frozenset[Path]) -> None:
-    if not tls.certificates and not touches(broken, (*path, "certificates")):
-        suggestion = 'write certificates = [{ cert = "shop.pem", key = "shop.key" }]'
+    unclear = touches(broken, (*path, "certificates")) or touches(broken, (*path, "acme"))
+    if not tls.certificates and not tls.acme and not unclear:
+        suggestion = 'write certificates = [{ cert = "shop.pem", key = "shop.key" }], or acme = true'
         report.at_value((*path, "certificates"), "there is no certificate", suggestion)
     if tls.client_ca is None and not touches(broken, (*path, "client_ca")):
         for key in ("client_auth", "client_cert_headers"):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastgw.config.acme_checks import acme_settings
+from fastgw.config.acme_settings import AcmeSettings
 from fastgw.config.checks import check
 from fastgw.config.compile import compile_config, compile_router
 from fastgw.config.document import Document
@@ -40,6 +42,8 @@ class LoadedConfig:
     warnings: tuple[str, ...] = ()
     # Certificates, keys, authorities.
     tls_paths: tuple[Path, ...] = ()
+    # For the process that gets certificates; None: there is none.
+    acme: AcmeSettings | None = None
 
 
 def load_config(path: Path) -> LoadedConfig:
@@ -93,7 +97,17 @@ def _load_text(text: str, name: str, base: Path, environment: Mapping[str, str])
     if problems := report.problems():
         raise ConfigError(problems)
     snapshot = compile_config(model, router, base, tls_files)
-    return LoadedConfig(name, document, model, tuple(model.tests), snapshot, tls_files.warnings, tls_paths(model, base))
+    acme_names = tls_files.acme_names()
+    return LoadedConfig(
+        file=name,
+        document=document,
+        model=model,
+        tests=tuple(model.tests),
+        snapshot=snapshot,
+        warnings=tls_files.warnings,
+        tls_paths=tls_paths(model, base, acme_names),
+        acme=acme_settings(model, base, acme_names),
+    )
 
 
 def _unreadable(name: str, reason: str) -> ConfigError:

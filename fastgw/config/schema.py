@@ -85,8 +85,12 @@ class ListenerTls(Table):
     """TLS to clients."""
 
     certificates: list[CertificatePair] = Field(
+        default=[],
         description="The certificates; the client's server name chooses, and the first is for all others.",
         examples=[[{"cert": "shop.pem", "key": "shop.key"}]],
+    )
+    acme: v.AcmeNames = setting(
+        False, "Whether [acme] gets certificates for the hosts of all routes, or for those that are listed here."
     )
     min_version: v.TlsVersion = setting("1.2", "The lowest version that is spoken.")
     client_ca: v.FilePath | None = setting(
@@ -116,6 +120,34 @@ class Listener(Table):
         False, "Whether each connection begins with a PROXY header, from one of server.trusted_proxies."
     )
     limits: Limits = section(Limits, "What one client may ask for.")
+
+
+class ExternalAccount(Table):
+    """What an authority has given to somebody who has an account there already."""
+
+    key_id: v.Text = Field(description="The name of the key.", examples=["kid-1"])
+    hmac_key: v.HmacKey = Field(description="The key, in base64url.", examples=["${ACME_HMAC_KEY}"])
+
+
+class Acme(Table):
+    """Certificates that are got and renewed by themselves (RFC 8555), for listeners that say so."""
+
+    agree_terms: v.Flag = setting(False, "Whether you agree to the authority's terms of service; without, no account.")
+    directory: v.HttpsUrl = setting(
+        "https://acme-v02.api.letsencrypt.org/directory", "Where the authority's directory is."
+    )
+    email: v.Email | None = setting(None, "Whom the authority may write to; told when the account is made.")
+    storage: v.FilePath = setting("acme", "The directory for the account's key, the certificates and their keys.")
+    challenge: v.AcmeChallenge = setting(
+        "http-01", "How the authority asks whether a host is ours: in plain text on port 80, or in TLS on 443."
+    )
+    renew_before: v.Duration | None = setting(
+        None, "How long before its end a certificate is renewed; a third of its lifetime if absent."
+    )
+    ca: v.FilePath | None = setting(
+        None, "A PEM file with the authorities that the directory's own TLS is trusted by; the public ones if absent."
+    )
+    external_account: ExternalAccount | None = setting(None, "The account that the new one belongs to.")
 
 
 class AccessLog(Table):
@@ -315,6 +347,7 @@ class Config(Table):
 
     server: Server = section(Server, "The gateway as a whole.")
     listeners: list[Listener] = setting([], "The addresses that clients connect to.")
+    acme: Acme | None = setting(None, "Certificates that are got and renewed by themselves.")
     access_log: AccessLog = section(AccessLog, "One line per exchange.")
     upstreams: dict[v.Name, Upstream] = setting({}, "Groups of backends, by name.")
     routes: list[Route] = setting([], "Which requests go where.")

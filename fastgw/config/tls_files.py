@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
+from fastgw.config.acme_checks import uncertifiable_hosts, wanted_names
+from fastgw.config.acme_files import covered, read_acme_certificates
+from fastgw.config.acme_settings import certificate_file
 from fastgw.config.certificates import Certificate, read_certificate
 from fastgw.config.document import Path
 from fastgw.config.problems import Report
@@ -30,10 +33,12 @@ class PemFiles:
 
 @dataclass(frozen=True)
 class ListenerFiles:
-    """What the files of one listener hold: the authorities of its clients, and its own certificates."""
+    """What the files of one listener hold: the authorities of its clients, and its own certificates. `acme_names` are
+    the hosts whose certificates are had from an ACME authority."""
 
     client_ca: bytes
     certificates: tuple[Certificate, ...]
+    acme_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class TlsFiles:
     listeners: Mapping[int, ListenerFiles]
     warnings: tuple[str, ...]
 
+    def acme_names(self) -> tuple[str, ...]:
+        """Those of all listeners."""
+        return tuple(dict.fromkeys(name for files in self.listeners.values() for name in files.acme_names))
+
 
 class _EncryptedError(Exception):
     """A private key asks for its password."""
@@ -51,22 +60,46 @@ class _EncryptedError(Exception):
 
 def read_tls_files(config: Config, report: Report) -> TlsFiles:
     """Reads all of them; reports those that can't be read, or not be used."""
+    base = report.document.base
+    if config.acme is not None and config.acme.ca is not None:
+        # It is the helper process that uses it.
+        _read_authorities(base, config.acme.ca, ("acme", "ca"), report)
     upstreams = {
         name: _read_upstream(("upstreams", name), upstream, upstream.tls, report)
         for name, upstream in config.upstreams.items()
         if upstream.tls
     }
     listeners = {
-        index: _read_listener(("listeners", index, "tls"), listener.tls, report)
+        index: _with_acme(config, listener.tls, _read_listener(("listeners", index, "tls"), listener.tls, report), base)
         for index, listener in enumerate(config.listeners)
         if listener.tls is not None
     }
     certificates = [one for files in listeners.values() for one in files.certificates]
-    warnings = dict.fromkeys(one.warning() for one in certificates)
-    return TlsFiles(upstreams, listeners, tuple(warning for warning in warnings if warning))
+    warnings = [*(one.warning() for one in certificates), *_hosts_without(config, listeners, report)]
+    return TlsFiles(upstreams, listeners, tuple(warning for warning in dict.fromkeys(warnings) if warning))
 
 
-def tls_paths(config: Config, base: FilePath) -> tuple[FilePath, ...]:
+def _with_acme(config: Config, tls: ListenerTls, files: ListenerFiles, base: FilePath) -> ListenerFiles:
+    """With the certificates that ACME has brought, for the hosts that have none in a file of the user's."""
+    if config.acme is None or not tls.acme:
+        return files
+    names = tuple(name for name in wanted_names(config, tls) if not covered(name, files.certificates))
+    more = read_acme_certificates(base / config.acme.storage, config.acme.directory, names)
+    return ListenerFiles(files.client_ca, files.certificates + more, names)
+
+
+def _hosts_without(config: Config, listeners: Mapping[int, ListenerFiles], report: Report) -> list[str]:
+    hosts = [
+        report.document.mask(host)
+        for index, files in listeners.items()
+        if (tls := config.listeners[index].tls) is not None
+        for host in uncertifiable_hosts(config, tls)
+        if not covered(host, files.certificates)
+    ]
+    return [f"{host} has no certificate: [acme] gets none for wildcards and IP addresses" for host in hosts]
+
+
+def tls_paths(config: Config, base: FilePath, acme_names: Sequence[str] = ()) -> tuple[FilePath, ...]:
     """All files that `read_tls_files` reads."""
     names: list[str | None] = []
     for listener in config.listeners:
@@ -76,14 +109,15 @@ def tls_paths(config: Config, base: FilePath) -> tuple[FilePath, ...]:
     for upstream in config.upstreams.values():
         if upstream.tls:
             names += [upstream.tls.ca, upstream.tls.cert, upstream.tls.key]
-    return tuple(base / name for name in dict.fromkeys(names) if name is not None)
+    paths = [base / name for name in dict.fromkeys(names) if name is not None]
+    if config.acme is not None:
+        storage = base / config.acme.storage
+        paths += [certificate_file(storage, config.acme.directory, name) for name in acme_names]
+    return tuple(paths)
 
 
 def _read_listener(path: Path, tls: ListenerTls, report: Report) -> ListenerFiles:
-    base, ca_path = report.document.base, (*path, "client_ca")
-    client_ca = _read(base, tls.client_ca, ca_path, report)
-    if client_ca is not None and tls.client_ca is not None:
-        _try_authorities(base / tls.client_ca, ca_path, report)
+    client_ca = _read_authorities(report.document.base, tls.client_ca, (*path, "client_ca"), report)
     found: list[Certificate] = []
     for index, pair in enumerate(tls.certificates):
         where: Path = (*path, "certificates", index)
@@ -123,11 +157,9 @@ def _read_upstream(path: Path, upstream: Upstream, tls: UpstreamTls, report: Rep
         message = "a Unix socket has no name that could be verified"
         report.at_key(where, message, 'write server_name = "products.internal"')
     base = report.document.base
-    ca = _read(base, tls.ca, (*where, "ca"), report)
+    ca = _read_authorities(base, tls.ca, (*where, "ca"), report)
     cert = _read(base, tls.cert, (*where, "cert"), report)
     key = cert if tls.key is None else _read(base, tls.key, (*where, "key"), report)
-    if ca is not None and tls.ca is not None:
-        _try_authorities(base / tls.ca, (*where, "ca"), report)
     if cert is not None and key is not None and tls.cert is not None:
         _try_pair(base, tls.cert, tls.key, where, report)
     return PemFiles(ca or b"", cert or b"", key or b"")
@@ -146,6 +178,13 @@ def _read(base: FilePath, name: str | None, where: Path, report: Report) -> byte
     if b"-----BEGIN " not in content or len(content) > _FILE_SIZE_MAX:
         report.at_value(where, f"the file {file} is not PEM", "convert it with openssl")
         return None
+    return content
+
+
+def _read_authorities(base: FilePath, name: str | None, where: Path, report: Report) -> bytes | None:
+    content = _read(base, name, where, report)
+    if content is not None and name is not None:
+        _try_authorities(base / name, where, report)
     return content
 
 

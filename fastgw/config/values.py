@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from fastgw.config import addresses, header_lines, patterns, units
+from fastgw.config import acme_values, addresses, header_lines, patterns, units
 from fastgw.config.addresses import HostPort
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Wrong, kind
@@ -39,6 +39,7 @@ LOG_FORMATS = ("json", "combined")
 TLS_VERSIONS = ("1.2", "1.3")
 PROXY_VERSIONS = ("v1", "v2")
 CLIENT_AUTHS = ("required", "optional")
+ACME_CHALLENGES = ("http-01", "tls-alpn-01")
 
 # Names stand in logs, metrics and URLs of the admin interface, so they stay plain.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
@@ -279,6 +280,17 @@ TlsVersion: TypeAlias = Annotated[
 ClientAuth: TypeAlias = Annotated[
     str, PlainValidator(partial(patterns.one_of, CLIENT_AUTHS)), WithJsonSchema({"enum": list(CLIENT_AUTHS)})
 ]
+AcmeNames: TypeAlias = Annotated[
+    bool | list[str],
+    PlainValidator(acme_values.acme_names),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+AcmeChallenge: TypeAlias = Annotated[
+    str, PlainValidator(partial(patterns.one_of, ACME_CHALLENGES)), WithJsonSchema({"enum": list(ACME_CHALLENGES)})
+]
+HttpsUrl: TypeAlias = Annotated[str, PlainValidator(acme_values.https_url), _string("^https://")]
+Email: TypeAlias = Annotated[str, PlainValidator(acme_values.email), _string("@")]
+HmacKey: TypeAlias = Annotated[str, PlainValidator(acme_values.hmac_key), _string()]
 HttpsPort: TypeAlias = Annotated[
     int | Literal[False],
     PlainValidator(https_port),
