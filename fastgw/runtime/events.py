@@ -1,4 +1,4 @@
-"""What happens to the gateway as a whole, numbered: reloads, upgrades, and workers that die."""
+"""What happens to the gateway as a whole, numbered: reloads, upgrades, workers that die, and certificates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fastgw.runtime.report import report
 DONE = "done"
 REFUSED = "refused"
 LOST = "lost"
+FAILED = "failed"
+WAITS = "waits"
 
 # How many are remembered.
 _LAST = 20
@@ -18,8 +20,8 @@ _LAST = 20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is one of reload, upgrade, worker; `outcome` one of the above; `at` the time (RFC 3339); `detail` is for
-    people."""
+    """`kind` is one of reload, upgrade, worker, acme; `outcome` one of the above; `at` the time (RFC 3339); `detail` is
+    for people."""
 
     number: int
     kind: str

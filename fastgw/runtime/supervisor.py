@@ -25,6 +25,7 @@ from fastgw.config.load import load_config, load_text
 from fastgw.config.self_tests import run_self_tests
 from fastgw.errors import ConfigError
 from fastgw.runtime import control, handover, systemd
+from fastgw.runtime.acme import AcmeKeeper
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.explain import explain
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
@@ -119,6 +120,7 @@ class Supervisor:
         self._control_socket = estate.control if estate else _control_socket(config_path)
         self._control: control.ControlServer | None = None
         self._workers = Workers(loaded.snapshot, table, self._events, self._ticket_master)
+        self._acme = AcmeKeeper(self._events, self._adopt_again)
         self._status = Status(config_path, self._workers, table, self._events)
         self._is_stopping = False
         self._exit_status = 0
@@ -136,6 +138,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self._upgrade()))
         self._begin(self._come_up())
         self._begin(self._watch_files())
+        self._begin(self._acme.run())
         self._begin(self._feed_watchdog())
         await self._workers.run()
         if self._control is not None:
@@ -214,6 +217,7 @@ class Supervisor:
     def _leave(self, kept: frozenset[Address]) -> None:
         """Somebody else listens on at the addresses `kept`."""
         self._is_stopping = True
+        self._acme.stop()
         if self._control is not None:
             self._control.close()
         # Now, and not at the end: by then the files may be another gateway's.
@@ -251,6 +255,8 @@ class Supervisor:
             if self._loaded.tls_paths != paths:
                 paths = self._loaded.tls_paths
                 tls = FileWatch(paths)
+            # What is written from now on is noticed.
+            self._acme.adopt(self._loaded.acme)
             if config.look() and self._loaded.snapshot.watch:
                 await self._reload_config()
             elif tls.look():
@@ -260,8 +266,15 @@ class Supervisor:
         """The configuration as it was read, with the files that it names as they are now."""
         return load_text(self._loaded.document.text, self._loaded.file, self._config_path.parent)
 
+    async def _adopt_again(self) -> None:
+        """Puts the configuration in force as it is, with the challenges of now. Raises as `_adopt` does."""
+        async with self._turn:
+            if not self._is_stopping:
+                await self._adopt(self._loaded.snapshot)
+
     async def _adopt(self, snapshot: Snapshot) -> str:
         """Puts it in force; says what to know about it. Raises CannotListen and RefusedError, and changes nothing."""
+        snapshot = await asyncio.to_thread(self._acme.with_challenges, snapshot)
         await self._workers.ready()
         pickled = await asyncio.to_thread(pickle.dumps, snapshot, pickle.HIGHEST_PROTOCOL)
         before = self._workers.snapshot

@@ -1,4 +1,4 @@
-"""A worker as its supervisor sees it: a process, and the channel to it."""
+"""A worker, or another helper, as its supervisor sees it: a process, and the channel to it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SEND_S = 60.0
 
 
 class WorkerProcess:
-    """A fresh interpreter, which loads everything and waits for its start message. Raises OSError when there can be
-    none.
+    """A fresh interpreter that runs `module`, which loads everything and waits for its start message. Raises OSError
+    when there can be none.
 
     `ended` is done when the process is; its result is the exit status, negative for a signal. `leaving` is set when it
     goes by itself; `has_served`, from when it accepts connections.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, module: str = "fastgw.runtime.worker") -> None:
         self._loop = loop
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -36,7 +36,7 @@ class WorkerProcess:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "fastgw.runtime.worker", str(theirs.fileno())],
+                    [sys.executable, "-m", module, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     # A Ctrl-C in the terminal is for the supervisor, which tells the workers.
