@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -32,7 +33,7 @@ _LOCK_LOOK_S = 1.0
 # The wall clock may be set, and a laptop be closed: due times are looked at again every so often.
 _LOOK_S = 600.0
 # After a storage that can't be used.
-_STORAGE_RETRY_S = 60.0
+_STORAGE_RETRY_S = 300.0
 
 
 class Supervisor:
@@ -98,7 +99,9 @@ class Helper:
         self._supervisor = supervisor
         self._now = now
         self._wait = wait
-        self._renewals = Renewals(settings.names, settings.renew_before, store.validities(), store.attempts())
+        # One from the future is from before the clock was set.
+        attempts = {name: [at for at in times if at <= now()] for name, times in store.attempts().items()}
+        self._renewals = Renewals(settings.names, settings.renew_before, store.validities(), attempts)
         self._authority = Authority(settings, store.account_key(), supervisor.show)
 
     def keep(self) -> None:
@@ -182,6 +185,8 @@ def _take(store: Store, settings: AcmeSettings, supervisor: Supervisor) -> bool:
 
 
 def main() -> None:
+    # An orchestrator's is for the supervisor, with which this process ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     Path("/proc/self/comm").write_text(_NAME, encoding="ascii")
     supervisor = Supervisor(control)

@@ -32,9 +32,11 @@ _SAID_LENGTH_MAX = 300
 _CHALLENGE_LIVES = datetime.timedelta(days=7)
 # RFC 8737 §6.1
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
-# Of these, a name can't be at fault (RFC 8555 §6.7).
+# RFC 8555 §6.5: who is told so comes again with a new one. The library does so once; a busy authority forgets more.
+_NONCES_REFUSED_MAX = 4
+# Of these, a name can't be at fault (RFC 8555 §6.7). It can of rateLimited, which may be about one name, and last days.
 _NOT_OF_A_NAME = frozenset(
-    ("accountDoesNotExist", "externalAccountRequired", "rateLimited", "serverInternal", "userActionRequired")
+    ("accountDoesNotExist", "badNonce", "externalAccountRequired", "serverInternal", "userActionRequired")
 )
 
 
@@ -65,9 +67,19 @@ class _TlsAlpn01(challenges.KeyAuthorizationChallenge):
 
 
 class _Network(client.ClientNetwork):
-    """Keeps what the library's errors leave out: for how long the authority asks for patience."""
+    """Keeps what the library's errors leave out, for how long the authority asks for patience; and more patient than
+    the library with one that takes a nonce for used."""
 
     retry_after = 0.0
+
+    def post(self, *args: Any, **kwargs: Any) -> requests.Response:
+        for _ in range(_NONCES_REFUSED_MAX):
+            try:
+                return super().post(*args, **kwargs)
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return super().post(*args, **kwargs)
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         response = super()._send_request(method, url, *args, **kwargs)

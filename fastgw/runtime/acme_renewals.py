@@ -75,8 +75,7 @@ class Renewals:
     def begun(self, name: str, now: float) -> None:
         """An order begins."""
         self.attempts.setdefault(name, []).append(now)
-        # One from the future is from before the clock was set.
-        recent = {one: [at for at in times if 0 <= now - at < HOUR_S] for one, times in self.attempts.items()}
+        recent = {one: [at for at in times if now - at < HOUR_S] for one, times in self.attempts.items()}
         self.attempts = {one: times for one, times in recent.items() if times}
 
     def succeeded(self, name: str, validity: Validity) -> None:

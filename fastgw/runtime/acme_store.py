@@ -35,12 +35,12 @@ class Store:
 
     def take(self) -> bool:
         """Whether this process is the one that orders; so it stays until `let_go`, or its end."""
-        storage = self._settings.storage
-        # Parents have the mode that is usual for them.
+        storage, folder = self._settings.storage, self._settings.folder
+        # Parents have the mode that is usual for them; one that is there already may be others', too.
         storage.parent.mkdir(parents=True, exist_ok=True)
-        for folder in (storage, self._settings.folder):
-            folder.mkdir(_FOLDER_MODE, exist_ok=True)
-            folder.chmod(_FOLDER_MODE)
+        storage.mkdir(_FOLDER_MODE, exist_ok=True)
+        folder.mkdir(_FOLDER_MODE, exist_ok=True)
+        folder.chmod(_FOLDER_MODE)
         descriptor = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -131,6 +131,18 @@ def test_an_attempt_is_written_down_before_it_begins(play: Callable[..., Played]
     assert json.loads((played.settings.folder / "attempts.json").read_text()) == {"a.test": [NOW]}
 
 
+def test_attempts_from_before_the_clock_was_set_are_none(play: Callable[..., Played]) -> None:
+    played = play(pair())
+    played.store.save_attempts({"a.test": [NOW + 86400.0] * 5})
+    assert played.run() == [("a.test", 0.0)]
+
+
+def test_five_attempts_of_an_earlier_life_put_the_next_off(play: Callable[..., Played]) -> None:
+    played = play(pair())
+    played.store.save_attempts({"a.test": [NOW - 3000.0] * 5})
+    assert played.run() == [("a.test", 600.0)]
+
+
 def test_a_certificate_that_can_t_be_written_is_a_failure(play: Callable[..., Played]) -> None:
     played = play(pair(), pair())
     file = played.settings.certificate_file("a.test")

@@ -50,11 +50,12 @@ def test_what_it_writes_is_for_nobody_else_whatever_the_umask(settings: AcmeSett
     assert {mode(path) for path in (settings.storage, settings.folder)} == {0o700}
 
 
-def test_a_directory_that_was_open_to_others_is_closed(settings: AcmeSettings) -> None:
+def test_a_directory_that_is_there_may_be_others_too_but_what_is_in_it_is_ours(settings: AcmeSettings) -> None:
     settings.folder.mkdir(parents=True)
-    settings.storage.chmod(0o755)
+    for directory in (settings.storage, settings.folder):
+        directory.chmod(0o755)
     Store(settings).take()
-    assert mode(settings.storage) == 0o700
+    assert (mode(settings.storage), mode(settings.folder)) == (0o755, 0o700)
 
 
 def test_the_account_s_key_is_made_once(store: Store, settings: AcmeSettings) -> None:
