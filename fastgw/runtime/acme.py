@@ -80,19 +80,21 @@ class AcmeKeeper:
                 await self._changed.wait()
                 continue
             began = time.monotonic()
-            status = await self._run_helper()
+            how = await self._run_helper()
             if self._is_stopping or self._settings is None:
                 continue
             back_off_s = _BACK_OFF_S if time.monotonic() - began > _LONG_LIFE_S else back_off_s
-            how = f"signal {-status}" if status < 0 else f"status {status}"
-            detail = f"the process that gets certificates ended with {how}; it starts again in {back_off_s:g} s"
+            detail = f"the process that gets certificates {how}; it starts again in {back_off_s:g} s"
             self._events.add("acme", LOST, detail)
             await asyncio.sleep(back_off_s)
             back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
 
-    async def _run_helper(self) -> int:
-        """Starts one and waits for its end; the exit status."""
-        self._process = process = WorkerProcess(asyncio.get_running_loop(), _HELPER)
+    async def _run_helper(self) -> str:
+        """Starts one and waits for its end; says how that was."""
+        try:
+            self._process = process = WorkerProcess(asyncio.get_running_loop(), _HELPER)
+        except OSError as error:
+            return f"can't be started: {error.strerror}"
         telling = asyncio.create_task(self._tell(process))
         try:
             while not process.ended.done():
@@ -105,7 +107,8 @@ class AcmeKeeper:
             self._process = None
             await process.close()
         await self._show(())
-        return process.ended.result()
+        status = process.ended.result()
+        return f"ended with signal {-status}" if status < 0 else f"ended with status {status}"
 
     async def _tell(self, process: WorkerProcess) -> None:
         """Each change of what is wanted; when nothing is any more, the helper ends."""

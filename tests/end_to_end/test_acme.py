@@ -26,7 +26,14 @@ from tests.support.played import PlayedBackend, PlayedConnection
 from tests.support.tls import TlsClient
 
 NAME = "a.test"
+# Twelve seconds, as two generations of Pebble want it written.
+SHORT_LIVES = {"certificateValidityPeriod": 12, "profiles": {"default": {"description": "", "validityPeriod": 12}}}
 CHALLENGES = "/.well-known/acme-challenge/"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def config(authority: Pebble, settings: str = "", plain: str = "", hosts: str = f'["{NAME}"]') -> str:
@@ -137,7 +144,7 @@ def test_a_host_gets_its_certificate_in_tls_while_clients_come_and_an_account_el
 
 
 def test_a_certificate_is_renewed_and_connections_go_on(tmp_path: Path) -> None:
-    with pebble(tmp_path, free_port(), free_port(), {"certificateValidityPeriod": 12}) as authority:
+    with pebble(tmp_path, free_port(), free_port(), SHORT_LIVES) as authority:
         text = config(authority, 'renew_before = "1d"', plain(authority.http_port))
         with GatewayProcess(text, tmp_path) as gateway:
             assert gateway.wait_until_it_says("event 1: acme done", 20), gateway.stderr

@@ -19,6 +19,11 @@ from tests.support.gateway import free_port
 from tests.support.played import PlayedBackend
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 class Site:
     """Port 80 of all names: answers what is shown, and counts how often there was something to show."""
 

@@ -1,15 +1,23 @@
-"""What an authority wants to see, in a snapshot. What the helper process and its keeper do is seen from outside."""
+"""What an authority wants to see, in a snapshot, and what the supervisor does for its helper process."""
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 
-from fastgw.runtime.acme import with_challenges
+from fastgw.config.acme_settings import AcmeSettings
+from fastgw.runtime import acme
+from fastgw.runtime import acme_messages as m
+from fastgw.runtime.acme import AcmeKeeper, with_challenges
 from fastgw.runtime.acme_messages import Challenge
+from fastgw.runtime.events import Events
 from fastgw.runtime.explain import explain
+from fastgw.runtime.workers import RefusedError
 from fastgw.snapshot import KeyPair, Snapshot
 from tests.fakes import snapshot_of
 from tests.net.rig import Rig, messages
@@ -100,3 +108,149 @@ def test_a_route_of_the_users_that_is_called_alike_is_sent_to_https() -> None:
     wire = made.client()
     wire.receive(f"GET {TOKEN} HTTP/1.1\r\nHost: a.test\r\n\r\n".encode())
     assert messages(wire.sent)[0].start[9:12] == b"308"
+
+
+# The supervisor's side, with a helper that only takes notes.
+
+
+class PlayedProcess:
+    """`says` is what the helper says, one after the other; then it waits for its end."""
+
+    made: ClassVar[list[PlayedProcess]] = []
+    says: ClassVar[list[tuple[object, ...]]] = []
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, module: str) -> None:
+        assert module == "fastgw.runtime.acme_helper"
+        self.heard: list[tuple[object, ...]] = []
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self.made.append(self)
+
+    async def send(self, message: tuple[object, ...]) -> None:
+        self.heard.append(message)
+
+    async def hears(self, _: float) -> tuple[object, ...] | None:
+        await asyncio.sleep(0)
+        if self.says:
+            return self.says.pop(0)
+        await self.ended
+        return None
+
+    def kill(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(-9)
+
+    async def close(self) -> None:
+        await self.ended
+
+
+class Stage:
+    """A keeper, and what it has done."""
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.adopted: list[Snapshot] = []
+        self.events: list[tuple[str, str, str]] = []
+        self.keeper = AcmeKeeper(cast(Events, self), self._put_in_force)
+
+    def add(self, kind: str, outcome: str, detail: str) -> None:
+        self.events.append((kind, outcome, detail))
+        if outcome == "lost":
+            self.keeper.stop()
+
+    async def _put_in_force(self) -> None:
+        if self.refuses:
+            raise RefusedError("worker 0 does not answer")
+        self.adopted.append(self.keeper.with_challenges(snapshot("a.test")))
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> type[PlayedProcess]:
+    class Own(PlayedProcess):
+        made: ClassVar[list[PlayedProcess]] = []
+        says: ClassVar[list[tuple[object, ...]]] = []
+
+    monkeypatch.setattr(acme, "WorkerProcess", Own)
+    monkeypatch.setattr(acme, "_BACK_OFF_S", 0.0)
+    return Own
+
+
+SETTINGS = AcmeSettings("https://ca.test/dir", Path("/nowhere"), "http-01", ("a.test",))
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_challenges_are_in_force_before_the_helper_hears_so_and_no_longer_than_it_lives(
+    process: type[PlayedProcess],
+) -> None:
+    stage = Stage()
+    process.says += [(m.CHALLENGES, (OWN,)), (m.EVENT, "done", "well")]
+    stage.keeper.adopt(SETTINGS)
+    running = asyncio.ensure_future(stage.keeper.run())
+    await turns()
+    assert process.made[0].heard == [(m.SETTINGS, SETTINGS), (m.IN_FORCE, "")]
+    assert [len(one.routes) for one in stage.adopted] == [3]
+    assert stage.events == [("acme", "done", "well")]
+    process.made[0].kill()
+    await running
+    assert [len(one.routes) for one in stage.adopted] == [3, 2]
+    assert stage.events[1][1:] == (
+        "lost",
+        "the process that gets certificates ended with signal 9; it starts again in 0 s",
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_the_workers_refuse_the_helper_hears_of(process: type[PlayedProcess]) -> None:
+    stage = Stage()
+    stage.refuses = True
+    process.says += [(m.CHALLENGES, (OWN,))]
+    stage.keeper.adopt(SETTINGS)
+    running = asyncio.ensure_future(stage.keeper.run())
+    await turns()
+    assert process.made[0].heard[1] == (m.IN_FORCE, "worker 0 does not answer")
+    # A reload meanwhile is not refused for it.
+    assert stage.keeper.with_challenges(snapshot("a.test")) is snapshot("a.test")
+    stage.keeper.stop()
+    await running
+    assert stage.events == []
+
+
+@pytest.mark.asyncio
+async def test_a_helper_is_there_only_for_as_long_as_it_is_wanted_and_hears_of_each_change(
+    process: type[PlayedProcess],
+) -> None:
+    stage = Stage()
+    running = asyncio.ensure_future(stage.keeper.run())
+    await turns()
+    assert process.made == []
+    other = replace(SETTINGS, names=("b.test",))
+    for settings in (SETTINGS, SETTINGS, other, None, SETTINGS):
+        stage.keeper.adopt(settings)
+        await turns()
+    first, second = process.made
+    assert first.heard == [(m.SETTINGS, SETTINGS), (m.SETTINGS, other)]
+    assert second.heard == [(m.SETTINGS, SETTINGS)]
+    stage.keeper.stop()
+    await running
+    assert stage.events == []
+
+
+@pytest.mark.asyncio
+async def test_a_helper_that_can_t_be_started_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(acme, "WorkerProcess", fail)
+    monkeypatch.setattr(acme, "_BACK_OFF_S", 0.0)
+    stage = Stage()
+    stage.keeper.adopt(SETTINGS)
+    await stage.keeper.run()
+    ((_, outcome, detail),) = stage.events
+    assert outcome == "lost"
+    assert detail == (
+        "the process that gets certificates can't be started: Resource temporarily unavailable; it starts again in 0 s"
+    )
