@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastgw.config.acme_settings import certificate_file
@@ -29,7 +30,8 @@ def read_acme_certificates(storage: Path, directory: str, names: Iterable[str]) 
             found.append(certificate)
         else:
             missing.append(name)
-    if missing:
+    # Without the package the configuration is refused anyway.
+    if missing and find_spec("cryptography") is not None:
         found.append(_stand_in(tuple(missing)))
     return tuple(found)
 
@@ -54,7 +56,7 @@ def _stored(file: Path) -> Certificate | None:
 @lru_cache(_STAND_INS_KEPT)
 def _stand_in(names: tuple[str, ...]) -> Certificate:
     """Self-signed, and in memory only. The same one at the next reload, so that nothing changes for a listener."""
-    # Only who uses ACME needs the package, and then it is there.
+    # Only who uses ACME needs it.
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415

@@ -30,8 +30,8 @@ from fastgw.runtime.events import DONE, FAILED, WAITS
 _NAME = "fastgw-acme"
 # How often a second gateway looks whether the first has let go of the storage.
 _LOCK_LOOK_S = 1.0
-# The wall clock may be set, and a laptop be closed: due times are looked at again every so often.
-_LOOK_S = 600.0
+# The wall clock may be set, a laptop be closed, and a file be taken away so that it is got anew.
+_LOOK_S = 60.0
 # After a storage that can't be used.
 _STORAGE_RETRY_S = 300.0
 
@@ -101,11 +101,12 @@ class Helper:
         self._wait = wait
         # One from the future is from before the clock was set.
         attempts = {name: [at for at in times if at <= now()] for name, times in store.attempts().items()}
-        self._renewals = Renewals(settings.names, settings.renew_before, store.validities(), attempts)
+        self._renewals = Renewals(settings.names, settings.renew_before, attempts)
         self._authority = Authority(settings, store.account_key(), supervisor.show)
 
     def keep(self) -> None:
         while True:
+            self._renewals.validities = self._store.validities()
             name, due = self._renewals.next()
             left = due - self._now()
             if left > 0:
@@ -128,6 +129,8 @@ class Helper:
         except OrderError as error:
             fail = renewals.paused if error.concerns_all else renewals.failed
             self._fail(name, str(error), fail(name, now(), error.retry_after))
+            # Where it was nobody's fault, it was no attempt.
+            self._store.save_attempts(renewals.attempts)
         except OSError as error:
             self._fail(name, f"it can't be written: {error}", renewals.failed(name, now(), 0))
         else:
@@ -136,7 +139,6 @@ class Helper:
             until, renewed = _date(validity.ends), _date(renewals.renewal(name))
             detail = f"there is a certificate for {name}, valid until {until}, to be renewed at {renewed}"
             self._supervisor.tell(DONE, detail)
-        self._store.save_attempts(renewals.attempts)
         with contextlib.suppress(OrderError):
             self._supervisor.show(())
 

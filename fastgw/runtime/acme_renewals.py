@@ -1,7 +1,8 @@
 """When a certificate is ordered: the first, the next one, and again after a failure. No I/O: it is told the time.
 
 A failing order is repeated after 1, 3, 9, … minutes, up to six hours: five times in the first hour, which is what Let's
-Encrypt takes of one name. The same bound holds over restarts, for which attempts are written down before they begin.
+Encrypt takes of one name. The same bound holds whatever becomes of orders, files and processes: attempts are written
+down before they begin.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ class Validity:
 
 
 class Renewals:
-    """`validities` are those of the certificates that are there, `attempts` when orders were begun that have not
-    succeeded; `names` may have more than either. `renew_before` in seconds; 0: a third of the lifetime."""
+    """`attempts`: when orders were begun in the last hour. `renew_before` is in seconds; 0: a third of the lifetime.
+
+    `validities` are those of the certificates that are there, to be set to what there is.
+    """
 
     def __init__(
         self,
         names: Sequence[str],
         renew_before: float,
-        validities: Mapping[str, Validity],
         attempts: Mapping[str, Sequence[float]],
     ) -> None:
         self._names = names
         self._renew_before = renew_before
-        self._validities = dict(validities)
+        self.validities: dict[str, Validity] = {}
         # To be written down.
         self.attempts = {name: list(times) for name, times in attempts.items()}
         self._failures: dict[str, int] = {}
@@ -64,7 +66,7 @@ class Renewals:
 
     def renewal(self, name: str) -> float:
         """When the certificate that is there is to be renewed; 0 if there is none."""
-        validity = self._validities.get(name)
+        validity = self.validities.get(name)
         if validity is None:
             return 0.0
         lifetime = validity.ends - validity.begins
@@ -79,11 +81,10 @@ class Renewals:
         self.attempts = {one: times for one, times in recent.items() if times}
 
     def succeeded(self, name: str, validity: Validity) -> None:
-        self._validities[name] = validity
+        self.validities[name] = validity
         self._pauses, self._paused_until = 0, 0.0
         self._failures.pop(name, None)
         self._not_before.pop(name, None)
-        self.attempts.pop(name, None)
 
     def failed(self, name: str, now: float, retry_after: float) -> float:
         """Gives for how long it is not tried again; `retry_after` is what the authority has said, or 0."""

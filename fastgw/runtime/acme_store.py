@@ -3,7 +3,7 @@
 storage/lock                                     held by the one process that orders
 storage/acme-v02.api.letsencrypt.org-directory/
     account.key                                  the account is known by it
-    attempts.json                                orders of the last hour that have not succeeded
+    attempts.json                                when orders of the last hour were begun
     shop.example.com.pem                         key, certificate and chain
 """
 

@@ -93,7 +93,8 @@ def test_a_package_that_is_missing_is_said_with_the_command_that_installs_it(
     package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    text = ACME + PLAIN + SECURE + routes("a.test")
+    # Names for which nothing is remembered.
+    text = ACME + PLAIN + SECURE + routes(f"without-{package}.test")
     expected = f"acme: the package {package} is not installed; install it: pip install 'fastgw[acme]'"
     assert problems(text, base=tmp_path) == [f"config.toml:1:1: {expected}"]
     assert problems(PLAIN + routes("a.test"), base=tmp_path) == []

@@ -21,7 +21,7 @@ import trustme
 from tests.support.acme import Pebble, pebble
 from tests.support.client import Client, get
 from tests.support.gateway import GatewayProcess, free_port
-from tests.support.observe import eventually
+from tests.support.observe import ends, eventually
 from tests.support.played import PlayedBackend, PlayedConnection
 from tests.support.tls import TlsClient
 
@@ -267,7 +267,21 @@ def _holds(pid: int, inode: int) -> bool:
     return any(line[1] == "FLOCK" and line[4] == str(pid) and line[5].endswith(f":{inode}") for line in lines)
 
 
-@pytest.mark.parametrize("package", ["acme", "josepy"])
+def test_the_helper_ends_with_its_supervisor_however_that_ends(tmp_path: Path) -> None:
+    nobody = Pebble("https://127.0.0.1:1/dir", tmp_path / "ca.pem", "", free_port(), free_port())
+    trustme.CA().cert_pem.write_to_path(str(nobody.ca))
+    gateway = GatewayProcess(config(nobody, plain=plain(nobody.http_port)), tmp_path).start()
+    try:
+        assert gateway.wait_until_it_says("acme failed"), gateway.stderr
+        (helper,) = gateway.children("fastgw-acme")
+        pidfd = os.pidfd_open(helper)
+    finally:
+        gateway.kill()
+    assert ends(pidfd)
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("package", ["acme", "josepy", "cryptography"])
 def test_without_the_packages_nothing_starts_and_the_command_that_installs_them_is_said(
     package: str, tmp_path: Path
 ) -> None:

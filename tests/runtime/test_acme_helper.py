@@ -101,6 +101,19 @@ def test_one_that_is_there_is_left_alone(play: Callable[..., Played]) -> None:
     assert played.now > NOW
 
 
+def test_one_that_is_taken_away_is_got_anew(play: Callable[..., Played]) -> None:
+    played = play(pair(), pair())
+    file = played.settings.certificate_file("a.test")
+
+    def wait(seconds: float) -> bool:
+        file.unlink(missing_ok=True)
+        played.now += max(seconds, 60.0)
+        return not played.outcomes
+
+    played.wait = wait  # type: ignore[method-assign]
+    assert played.run() == [("a.test", 0.0), ("a.test", 60.0)]
+
+
 def test_a_failure_is_told_and_repeated_later_and_what_was_there_stays(play: Callable[..., Played]) -> None:
     refused = OrderError("refused: no")
     played = play(refused, OrderError("wait", retry_after=3600.0), pair())

@@ -17,7 +17,9 @@ def renewals(
     validities: dict[str, Validity] | None = None,
     attempts: dict[str, list[float]] | None = None,
 ) -> Renewals:
-    return Renewals(names or ("a.test",), renew_before, validities or {}, attempts or {})
+    made = Renewals(names or ("a.test",), renew_before, attempts or {})
+    made.validities = validities or {}
+    return made
 
 
 def test_what_is_missing_is_due_at_once_in_the_order_of_the_names() -> None:
@@ -109,8 +111,20 @@ def test_a_failing_renewal_is_repeated_and_a_success_forgets_it() -> None:
     assert made.failed("a.test", now, 0.0) == 60.0
     later = Validity(now, now + 90 * DAY_S)
     made.succeeded("a.test", later)
-    assert made.attempts == {}
     assert made.due("a.test") >= now + 60 * DAY_S
+    made.begun("a.test", made.due("a.test"))
+    assert made.failed("a.test", now, 0.0) >= 60.0
+
+
+def test_one_that_goes_lost_as_soon_as_it_is_there_is_not_ordered_in_a_circle() -> None:
+    made, now = renewals(), NOW
+    for _ in range(ATTEMPTS_PER_HOUR):
+        assert made.due("a.test") <= now
+        made.begun("a.test", now)
+        made.succeeded("a.test", QUARTER)
+        made.validities = {}
+        now += 60.0
+    assert made.due("a.test") == NOW + HOUR_S
 
 
 @given(st.lists(st.floats(0, 7200), min_size=1, max_size=20))
