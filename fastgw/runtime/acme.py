@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fastgw.policy.router import Rule
 from fastgw.runtime import acme_messages as m
 from fastgw.runtime.acme_messages import Challenge
-from fastgw.runtime.events import LOST, Events
+from fastgw.runtime.events import DONE, LOST, Events
 from fastgw.runtime.sockets import CannotListen
 from fastgw.runtime.worker_process import WorkerProcess
 from fastgw.runtime.workers import RefusedError
@@ -124,6 +124,9 @@ class AcmeKeeper:
                 await process.send((m.IN_FORCE, await self._show(challenges)))
             case (m.EVENT, str(outcome), str(detail)):
                 self._events.add("acme", outcome, detail)
+                if outcome == DONE:
+                    # The files have changed, and the reload that this brings takes the challenge back.
+                    self._challenges = ()
 
     async def _show(self, challenges: tuple[Challenge, ...]) -> str:
         """Puts these in force, and no others; "", or why they are not."""

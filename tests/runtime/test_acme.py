@@ -187,13 +187,13 @@ async def test_challenges_are_in_force_before_the_helper_hears_so_and_no_longer_
     process: type[PlayedProcess],
 ) -> None:
     stage = Stage()
-    process.says += [(m.CHALLENGES, (OWN,)), (m.EVENT, "done", "well")]
+    process.says += [(m.CHALLENGES, (OWN,)), (m.EVENT, "failed", "no")]
     stage.keeper.adopt(SETTINGS)
     running = asyncio.ensure_future(stage.keeper.run())
     await turns()
     assert process.made[0].heard == [(m.SETTINGS, SETTINGS), (m.IN_FORCE, "")]
     assert [len(one.routes) for one in stage.adopted] == [3]
-    assert stage.events == [("acme", "done", "well")]
+    assert stage.events == [("acme", "failed", "no")]
     process.made[0].kill()
     await running
     assert [len(one.routes) for one in stage.adopted] == [3, 2]
@@ -201,6 +201,20 @@ async def test_challenges_are_in_force_before_the_helper_hears_so_and_no_longer_
         "lost",
         "the process that gets certificates ended with signal 9; it starts again in 0 s",
     )
+
+
+@pytest.mark.asyncio
+async def test_after_a_success_the_reload_of_the_files_takes_the_challenge_back(process: type[PlayedProcess]) -> None:
+    stage = Stage()
+    process.says += [(m.CHALLENGES, (OWN,)), (m.EVENT, "done", "well"), (m.CHALLENGES, ())]
+    stage.keeper.adopt(SETTINGS)
+    running = asyncio.ensure_future(stage.keeper.run())
+    await turns()
+    assert process.made[0].heard[1:] == [(m.IN_FORCE, ""), (m.IN_FORCE, "")]
+    assert len(stage.adopted) == 1
+    assert stage.keeper.with_challenges(snapshot("a.test")) is snapshot("a.test")
+    stage.keeper.stop()
+    await running
 
 
 @pytest.mark.asyncio
