@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/fastgw/config.toml"))
 _OUTCOME_FIELDS = ("route", "upstream", "path", "status", "location")
 
-_config_argument = click.argument("config", required=False, type=click.Path(path_type=Path))
+_config_argument = click.argument("config", required=False, type=click.Path(path_type=Path, readable=False))
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -51,6 +52,10 @@ def cli() -> None:
 @_config_argument
 def run(config: Path | None) -> None:
     """Run the gateway."""
+    from fastgw.runtime.process import ensure_standard_files, hold_signals_back  # noqa: PLC0415
+
+    ensure_standard_files()
+    hold_signals_back()
     path = _config_path(config)
     loaded = _load(path)
     from fastgw.runtime import supervisor  # noqa: PLC0415
@@ -252,7 +257,8 @@ def _masked(value: Any, loaded: LoadedConfig) -> Any:
 def _config_path(named: Path | None) -> Path:
     if named is not None:
         return named
-    found = next((path for path in DEFAULT_CONFIGS if path.exists()), None)
+    # Path.exists raises for a directory that one may not enter.
+    found = next((path for path in DEFAULT_CONFIGS if os.path.exists(path)), None)
     if found is None:
         places = " and no ".join(map(str, DEFAULT_CONFIGS))
         click.echo(f"there is no {places}; name the configuration, or see one run: fastgw demo", err=True)

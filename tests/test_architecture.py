@@ -101,6 +101,8 @@ TESTED_IN: dict[str, str] = {
     # What they do is seen from outside.
     "fastgw/runtime/events.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/handover.py": "tests/end_to_end/test_program_upgrade.py",
+    "fastgw/runtime/process.py": "tests/regression/test_supervisor.py",
+    "fastgw/runtime/reloads.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/status.py": "tests/end_to_end/test_commands.py",
     "fastgw/runtime/messages.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",

@@ -84,7 +84,7 @@ def run(port: int | None = None, backends_port: int | None = None, check: bool =
         if check and address is not None:
             return _check(plan, address)
         click.echo(_introduction(plan, backends, address))
-        return supervisor.run(CONFIG, plan.loaded)
+        return supervisor.run(CONFIG, plan.loaded, keeps_others=True)
     except KeyboardInterrupt:
         # Before the supervisor had a handler for it.
         return 0
@@ -219,7 +219,7 @@ def _check(plan: Plan, address: Address) -> int:
     troubles: list[str] = []
     checker = threading.Thread(target=_make_requests, args=(address, troubles), daemon=True)
     checker.start()
-    status = supervisor.run(CONFIG, plan.loaded)
+    status = supervisor.run(CONFIG, plan.loaded, keeps_others=True)
     failed = sum(1 for trouble in troubles if trouble)
     for sample, trouble in zip(SAMPLES, troubles, strict=False):
         click.echo(f"{'FAIL' if trouble else 'PASS'}  {sample.shows}" + (f"\n      {trouble}" if trouble else ""))

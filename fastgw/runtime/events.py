@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastgw.runtime.report import report
@@ -31,16 +32,25 @@ class Event:
 
 
 class Events:
-    """Says each event on standard error, and remembers the last ones. There have been `count`."""
+    """Says each event on standard error, and remembers the last ones."""
 
-    def __init__(self, count: int = 0) -> None:
-        self.count = count
+    def __init__(self) -> None:
         self.last: deque[Event] = deque(maxlen=_LAST)
 
+    def next(self, kind: str, outcome: str, detail: str) -> Event:
+        """One that is about to happen."""
+        number = max((event.number for event in self.last), default=0) + 1
+        return Event(number, kind, outcome, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), detail)
+
     def add(self, kind: str, outcome: str, detail: str) -> Event:
-        self.count += 1
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        event = Event(self.count, kind, outcome, at, detail)
+        return self.tell(self.next(kind, outcome, detail))
+
+    def tell(self, event: Event) -> Event:
+        """It has happened."""
         self.last.append(event)
-        report(f"event {event.number}: {kind} {outcome} at {at}: {detail}")
+        report(f"event {event.number}: {event.kind} {event.outcome} at {event.at}: {event.detail}")
         return event
+
+    def go_on_from(self, history: Iterable[Event]) -> None:
+        """What happened in the gateway whose place this one has taken; its own events stay behind that."""
+        self.last.extendleft(reversed(list(history)))

@@ -3,18 +3,19 @@
     old → new                                   new → old
     ("estate", facts), with descriptors
                                                 ("serving", addresses) or ("refused", why)
-    ("go",)
+    ("go", history)
 
 Nothing is bound anew, so connections that wait to be accepted wait on. Until "go" the old one is the gateway: should
 the new one fail or not come up in time, nothing has changed. Versions may differ, so these messages are plain: words,
-numbers, bytes, lists and dictionaries of them; an address is a list of host, port and path. A side that does not find
-what it needs refuses.
+numbers, bytes, lists and dictionaries of them; an address is a list of host, port and path, and the history a list of
+the last events, each a list of its fields. A side that does not find what it needs refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastgw.runtime import channel
+from fastgw.runtime.events import Event
 from fastgw.runtime.sockets import Inherited
 from fastgw.snapshot import Address
 
@@ -34,6 +36,8 @@ _GO = "go"
 
 # Names the descriptor of the socket to the old gateway.
 _VARIABLE = "FASTGW_HANDOVER"
+# What it is in Linux's proc_ns.h (PROC_PID_INIT_INO).
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 # Loading and compiling 100,000 routes takes half of it, and then workers start.
 _COME_UP_S = 120.0
 
@@ -44,11 +48,10 @@ class UpgradeError(Exception):
 
 @dataclass(frozen=True)
 class Estate:
-    """What one gateway leaves to the next. `events` is how many there were; `control` the socket for commands."""
+    """What one gateway leaves to the next; `control` is the socket for commands."""
 
     inherited: Inherited
     ticket_master: bytes = field(repr=False)
-    events: int
     control: socket.socket | None
 
 
@@ -56,16 +59,21 @@ class Successor:
     """The gateway that is to take our place, started as this one was, with `environment`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        """Raises UpgradeError."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._channel = ours
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1:]],
-                env={**environment, _VARIABLE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stderr=subprocess.PIPE,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, *sys.orig_argv[1:]],
+                    env={**environment, _VARIABLE: str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stderr=subprocess.PIPE,
+                )
+            except OSError as error:
+                ours.close()
+                raise UpgradeError(f"{sys.executable} can't be started: {error.strerror}") from None
         self.pid = self._process.pid
 
     async def come_up(self, estate: Estate) -> frozenset[Address]:
@@ -91,11 +99,16 @@ class Successor:
     async def _refused(self, why: str) -> UpgradeError:
         self.kill()
         await asyncio.to_thread(self._process.wait)
+        self._channel.close()
         return UpgradeError(f"the new gateway does not come up: {why}")
 
-    async def go(self) -> None:
-        """From now on it is the gateway."""
-        await channel.send_later(asyncio.get_running_loop(), self._channel, (_GO,))
+    async def go(self, history: Iterable[Event]) -> None:
+        """From now on it is the gateway. Raises UpgradeError when it is gone."""
+        plain = [list(dataclasses.astuple(event)) for event in history]
+        try:
+            await channel.send_later(asyncio.get_running_loop(), self._channel, (_GO, plain))
+        except OSError:
+            raise await self._refused("it has ended in the last moment") from None
         self._channel.close()
 
     def kill(self) -> None:
@@ -106,8 +119,9 @@ def _copy_stderr(process: subprocess.Popen[bytes]) -> str:
     assert process.stderr is not None
     with process.stderr:
         said = process.stderr.read()
-    sys.stderr.buffer.write(said)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.buffer.write(said)
+        sys.stderr.flush()
     return said.decode(errors="replace").strip()
 
 
@@ -117,7 +131,6 @@ def _packed(estate: Estate) -> tuple[dict[str, object], list[int]]:
         "addresses": [_plain(address) for address, _ in pairs],
         "lent": [_plain(address) for address in estate.inherited.lent],
         "ticket_master": estate.ticket_master,
-        "events": estate.events,
         "has_control": estate.control is not None,
     }
     control = [] if estate.control is None else [estate.control.fileno()]
@@ -134,6 +147,8 @@ class Predecessor:
     def __init__(self, sock: socket.socket) -> None:
         """Takes what it leaves. Raises UpgradeError."""
         self._channel = sock
+        # That we serve.
+        self._is_told = False
         try:
             (_, facts), descriptors = channel.receive(sock)
             self.estate = _unpacked(facts, descriptors)
@@ -144,14 +159,26 @@ class Predecessor:
 
     def refuse(self, why: str) -> None:
         """We can't; it goes on."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._channel:
+            self._channel.setblocking(True)
             channel.send(self._channel, (_REFUSED, why))
 
-    def replace(self, addresses: Iterable[Address]) -> None:
-        """We serve at these addresses; until it lets go of them, or has ended otherwise."""
+    def withdraw(self) -> None:
+        """We have been told to stop; it goes on."""
+        if self._is_told:
+            with contextlib.suppress(OSError):
+                self._channel.shutdown(socket.SHUT_RDWR)
+
+    async def replace(self, addresses: Iterable[Address]) -> list[Event]:
+        """We serve at these addresses; until it lets go of them, or has ended otherwise. What happened before."""
+        loop = asyncio.get_running_loop()
+        self._channel.setblocking(False)
+        self._is_told = True
         with contextlib.suppress(EOFError, OSError), self._channel:
-            channel.send(self._channel, (_SERVING, [_plain(address) for address in addresses]))
-            channel.receive(self._channel)
+            await channel.send_later(loop, self._channel, (_SERVING, [_plain(address) for address in addresses]))
+            _, history = await channel.receive_later(loop, self._channel)
+            return [Event(*fields) for fields in history]
+        return []
 
 
 def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
@@ -164,7 +191,15 @@ def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
     for address, descriptor in zip(facts["addresses"], rest, strict=True):
         sockets.setdefault(Address(*address), []).append(socket.socket(fileno=descriptor))
     lent = frozenset(Address(*address) for address in facts["lent"])
-    return Estate(Inherited(sockets, lent), facts["ticket_master"], facts["events"], control)
+    return Estate(Inherited(sockets, lent), facts["ticket_master"], control)
+
+
+def ends_a_container(has_other_parent: bool) -> bool:
+    """Whether all would end with this process: it is process 1 of a container, or what process 1 waits for."""
+    if os.getpid() == 1:
+        return True
+    is_in_container = os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE
+    return is_in_container and os.getppid() == 1 and not has_other_parent
 
 
 def predecessor(environment: MutableMapping[str, str]) -> Predecessor | None:
@@ -172,6 +207,9 @@ def predecessor(environment: MutableMapping[str, str]) -> Predecessor | None:
     descriptor = environment.pop(_VARIABLE, "")
     if not descriptor:
         return None
-    sock = socket.socket(fileno=int(descriptor))
+    try:
+        sock = socket.socket(fileno=int(descriptor))
+    except (ValueError, OSError):
+        raise UpgradeError(f"{_VARIABLE} is set, and not by a gateway that is replaced: unset it") from None
     sock.set_inheritable(False)
     return Predecessor(sock)

@@ -1,9 +1,8 @@
 """The supervisor: the cold process that owns the configuration and the listening sockets, and starts the workers.
 
 It binds every socket itself and keeps it, so that a worker's death loses no connection that waits to be accepted.
-Workers are fresh interpreters; they get the sockets and the snapshot over a control channel. A reload puts a new
-snapshot into all workers, or into none. An upgrade hands the sockets over to another supervisor with its own workers,
-or changes nothing.
+Workers are fresh interpreters; they get the sockets and the snapshot over a control channel. An upgrade hands the
+sockets over to another supervisor with its own workers, or changes nothing.
 """
 
 from __future__ import annotations
@@ -11,48 +10,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
-import resource
 import signal
 import socket
-import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgw import __version__
-from fastgw.config.load import load_config, load_text
-from fastgw.config.self_tests import run_self_tests
 from fastgw.errors import ConfigError
 from fastgw.runtime import control, handover, systemd
-from fastgw.runtime.acme import AcmeKeeper
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
-from fastgw.runtime.explain import explain
-from fastgw.runtime.file_watch import LOOK_S, FileWatch
-from fastgw.runtime.report import report
+from fastgw.runtime.process import let_signals_in, raise_file_limit
+from fastgw.runtime.reloads import Over, Reloads, tested
+from fastgw.runtime.report import report, report_bug
 from fastgw.runtime.sockets import CannotListen, SocketTable
 from fastgw.runtime.status import Status
 from fastgw.runtime.workers import RefusedError, Workers
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
-    from fastgw.snapshot import Address, Snapshot
+    from fastgw.snapshot import Address
+
+# What a gateway is.
+COMING_UP = 0  # not the gateway yet, or with workers that still start
+SERVING = 1
+REPLACED = 2  # another process is the gateway; what is in flight here ends
+STOPPING = 3
 
 
-def run(config_path: Path, loaded: LoadedConfig) -> int:
-    """Serves until it is told to stop; the exit status. 1: a socket can't be had, or a gateway can't be replaced."""
-    _raise_file_limit()
+def run(config_path: Path, loaded: LoadedConfig, keeps_others: bool = False) -> int:
+    """Serves until it is told to stop; the exit status. 1: a socket can't be had, or a gateway can't be replaced.
+    `keeps_others`: more than the gateway runs in this process, so that it can't be replaced."""
+    raise_file_limit()
     manager = systemd.Notifier(os.environ)
-    lent = systemd.lent_sockets(os.environ)
     try:
+        lent = systemd.lent_sockets(os.environ)
         predecessor = handover.predecessor(os.environ)
-    except handover.UpgradeError as error:
+    except (CannotListen, handover.UpgradeError) as error:
         report(str(error))
         return 1
     table = SocketTable(loaded.snapshot.workers, predecessor.estate.inherited if predecessor else lent)
     try:
+        if predecessor:
+            tested(loaded)
         table.add(loaded.snapshot.listeners)
-    except CannotListen as error:
+    except (CannotListen, ConfigError) as error:
         if predecessor:
             predecessor.refuse(str(error))
         else:
@@ -60,7 +62,7 @@ def run(config_path: Path, loaded: LoadedConfig) -> int:
         return 1
     for warning in (*loaded.warnings, *_doubts(table)):
         report(warning)
-    return asyncio.run(_run(config_path, loaded, table, manager, predecessor))
+    return asyncio.run(_run(config_path, loaded, table, manager, predecessor, keeps_others))
 
 
 def _doubts(table: SocketTable) -> list[str]:
@@ -84,15 +86,9 @@ async def _run(
     table: SocketTable,
     manager: systemd.Notifier,
     predecessor: handover.Predecessor | None,
+    keeps_others: bool,
 ) -> int:
-    return await Supervisor(config_path, loaded, table, manager, predecessor).run()
-
-
-def _raise_file_limit() -> None:
-    # A connection costs a file or two; the soft limit of most shells is 1,024.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return await Supervisor(config_path, loaded, table, manager, predecessor, keeps_others).run()
 
 
 class Supervisor:
@@ -106,26 +102,27 @@ class Supervisor:
         table: SocketTable,
         manager: systemd.Notifier,
         predecessor: handover.Predecessor | None,
+        keeps_others: bool,
     ) -> None:
         self._config_path = config_path
-        self._loaded = loaded
         self._table = table
         self._manager = manager
         self._predecessor = predecessor
-        self._successor: handover.Successor | None = None
+        self._keeps_others = keeps_others
+        self._is_successor = predecessor is not None
         estate = predecessor.estate if predecessor else None
         # In no snapshot, and so in no log or answer.
         self._ticket_master = estate.ticket_master if estate else os.urandom(80)
-        self._events = Events(estate.events if estate else 0)
-        self._control_socket = estate.control if estate else _control_socket(config_path)
+        self._control_socket = estate.control if estate else None
         self._control: control.ControlServer | None = None
+        self._events = Events()
         self._workers = Workers(loaded.snapshot, table, self._events, self._ticket_master)
-        self._acme = AcmeKeeper(self._events, self._adopt_again)
+        self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager)
         self._status = Status(config_path, self._workers, table, self._events)
-        self._is_stopping = False
+        self._state = COMING_UP
         self._exit_status = 0
-        # One reload or upgrade after the other.
-        self._turn = asyncio.Lock()
+        # While it comes up, and from when it has taken our place.
+        self._successor: handover.Successor | None = None
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def run(self) -> int:
@@ -134,12 +131,10 @@ class Supervisor:
         for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(stop, self._stop)
         loop.add_signal_handler(signal.SIGUSR1, self._workers.signal, signal.SIGUSR1)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload_config()))
-        loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self._upgrade()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload_or_pass_on()))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self._upgrade_or_pass_on()))
+        let_signals_in()
         self._begin(self._come_up())
-        self._begin(self._watch_files())
-        self._begin(self._acme.run())
-        self._begin(self._feed_watchdog())
         await self._workers.run()
         if self._control is not None:
             await self._control.answered()
@@ -154,21 +149,30 @@ class Supervisor:
 
     def _has_ended(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            report("a bug: " + "".join(traceback.format_exception(error)))
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Over):
+            report_bug(error)
+
+    # From the start to a gateway that serves.
 
     async def _come_up(self) -> None:
-        async with self._turn:
-            if self._predecessor is not None and not await self._take_over(self._predecessor):
-                return
-            await self._workers.ready()
-            if self._control_socket is not None:
-                self._control = control.ControlServer(self._control_socket, self._obey)
-                await self._control.start()
-            listeners = self._workers.snapshot.listeners
-            where = ", ".join(f"{listener.name} on {self._table.bound(listener.address)}" for listener in listeners)
-            report(f"serving {self._config_path} ({where})")
-            self._manager.ready(f"serving {self._config_path}")
+        if self._predecessor is not None and not await self._take_over(self._predecessor):
+            return
+        self._begin(self._feed_watchdog())
+        self._begin(self._reloads.watch())
+        self._begin(self._reloads.acme.run())
+        self._control_socket = self._control_socket or _control_socket(self._config_path)
+        if self._control_socket is not None:
+            self._control = control.ControlServer(self._control_socket, self._obey)
+            await self._control.start()
+        await self._workers.ready()
+        if self._state != COMING_UP:
+            return
+        self._state = SERVING
+        self._manager.ready(f"serving {self._config_path}")
+        listeners = self._workers.snapshot.listeners
+        where = ", ".join(f"{listener.name} on {self._table.bound(listener.address)}" for listener in listeners)
+        report(f"serving {self._config_path} ({where})")
 
     async def _take_over(self, predecessor: handover.Predecessor) -> bool:
         """Whether we are the gateway now."""
@@ -178,12 +182,13 @@ class Supervisor:
         except RefusedError as error:
             predecessor.refuse(str(error))
             self._exit_status = 1
-            self._stop()
+            if self._state == COMING_UP:
+                self._stop()
             return False
-        await asyncio.to_thread(predecessor.replace, addresses)
+        self._events.go_on_from(await predecessor.replace(addresses))
         self._predecessor = None
         self._table.drop_spare()
-        return True
+        return self._state == COMING_UP
 
     async def _feed_watchdog(self) -> None:
         while self._manager.watchdog_s:
@@ -191,159 +196,122 @@ class Supervisor:
             # Twice as often as it must be, as sd_watchdog_enabled(3) advises.
             await asyncio.sleep(self._manager.watchdog_s / 2)
 
+    # Commands.
+
     async def _obey(self, command: str) -> control.Answer:
         if command == "status":
             return self._status.now()
-        commands = {"reload": self._reload_config, "upgrade": self._upgrade}
+        commands = {"reload": self._reloads.from_file, "upgrade": self._upgrade}
         if command not in commands:
             return {"outcome": REFUSED, "detail": f"fastgw {__version__} runs here and knows no {command}"}
-        event = await commands[command]()
+        try:
+            event = await commands[command]()
+        except Over:
+            return control.MOVED if self._state == REPLACED else {"outcome": REFUSED, "detail": "the gateway stops"}
         return {"outcome": event.outcome, "number": event.number, "detail": event.detail}
+
+    async def _reload_or_pass_on(self) -> None:
+        try:
+            await self._reloads.from_file()
+        except Over:
+            self._pass_on(signal.SIGHUP)
+
+    async def _upgrade_or_pass_on(self) -> None:
+        try:
+            await self._upgrade()
+        except Over:
+            self._pass_on(signal.SIGUSR2)
+
+    def _pass_on(self, number: int) -> None:
+        """A signal that was meant for whoever is the gateway."""
+        if self._state == REPLACED and self._successor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._successor.pid, number)
 
     # Stop.
 
     def _stop(self) -> None:
         """Lets what is in flight end; told once more, it waits no longer."""
-        if self._is_stopping:
+        if self._state == STOPPING:
             report("told to stop once more: what is in flight is broken off")
             self._workers.kill()
             return
+        if self._state == REPLACED:
+            self._state = STOPPING
+            report("another process is the gateway now; this one ends when what is in flight has ended")
+            return
+        self._state = STOPPING
         if self._successor is not None:
             self._successor.kill()
-        self._manager.stopping()
-        # Where the gateway that we were to replace goes on, it listens on.
-        self._leave(frozenset() if self._predecessor is None else self._table.addresses())
+        if self._predecessor is None:
+            self._manager.stopping()
+            self._leave(frozenset())
+        else:
+            # It goes on, and listens on.
+            self._predecessor.withdraw()
+            self._leave(self._table.inherited)
 
     def _leave(self, kept: frozenset[Address]) -> None:
         """Somebody else listens on at the addresses `kept`."""
-        self._is_stopping = True
-        self._acme.stop()
+        self._reloads.is_over = True
+        self._workers.stop(kept)
+        self._reloads.acme.stop()
         if self._control is not None:
             self._control.close()
         # Now, and not at the end: by then the files may be another gateway's.
         self._table.unlink(kept)
-        self._workers.stop(kept)
-
-    # Reload.
-
-    async def _reload_config(self) -> Event:
-        return await self._reload(lambda: load_config(self._config_path), f"{self._config_path} is in force")
-
-    async def _reload(self, load: Callable[[], LoadedConfig], done: str) -> Event:
-        async with self._turn:
-            if self._is_stopping:
-                return self._events.add("reload", REFUSED, "the gateway stops")
-            self._manager.reloading()
-            try:
-                loaded = await asyncio.to_thread(_tested, load)
-                more = await self._adopt(loaded.snapshot)
-            except (ConfigError, CannotListen, RefusedError) as error:
-                return self._events.add("reload", REFUSED, f"{error}\nthe configuration from before goes on")
-            finally:
-                self._manager.ready(f"serving {self._config_path}")
-            self._loaded = loaded
-            for warning in loaded.warnings:
-                report(warning)
-            return self._events.add("reload", DONE, done + more)
-
-    async def _watch_files(self) -> None:
-        """Reloads what has changed: the files of TLS, and the configuration's if it says so."""
-        paths = self._loaded.tls_paths
-        tls, config = FileWatch(paths), FileWatch([self._config_path])
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if self._loaded.tls_paths != paths:
-                paths = self._loaded.tls_paths
-                tls = FileWatch(paths)
-            # What is written from now on is noticed.
-            self._acme.adopt(self._loaded.acme)
-            if config.look() and self._loaded.snapshot.watch:
-                await self._reload_config()
-            elif tls.look():
-                await self._reload(self._load_again, "the files of TLS are read again")
-
-    def _load_again(self) -> LoadedConfig:
-        """The configuration as it was read, with the files that it names as they are now."""
-        return load_text(self._loaded.document.text, self._loaded.file, self._config_path.parent)
-
-    async def _adopt_again(self) -> None:
-        """Puts the configuration in force as it is, with the challenges of now. Raises as `_adopt` does."""
-        async with self._turn:
-            if not self._is_stopping:
-                await self._adopt(self._loaded.snapshot)
-
-    async def _adopt(self, snapshot: Snapshot) -> str:
-        """Puts it in force; says what to know about it. Raises CannotListen and RefusedError, and changes nothing."""
-        snapshot = await asyncio.to_thread(self._acme.with_challenges, snapshot)
-        await self._workers.ready()
-        pickled = await asyncio.to_thread(pickle.dumps, snapshot, pickle.HIGHEST_PROTOCOL)
-        before = self._workers.snapshot
-        added = self._table.add(snapshot.listeners)
-        try:
-            await self._workers.adopt(snapshot, pickled, added)
-        except RefusedError:
-            self._table.remove(added)
-            raise
-        kept = {listener.address for listener in snapshot.listeners}
-        self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
-        return _needs_upgrade(before, snapshot)
 
     # Upgrade.
 
     async def _upgrade(self) -> Event:
-        async with self._turn:
+        """Raises Over."""
+        async with self._reloads.turn:
+            if self._reloads.is_over:
+                raise Over
             try:
-                pid, kept = await self._replacement()
-            except (handover.UpgradeError, OSError) as error:
-                return self._events.add("upgrade", REFUSED, f"{error}\nthis gateway goes on")
-            event = self._events.add("upgrade", DONE, f"process {pid} is the gateway now, and this one ends")
+                self._may_be_replaced()
+                event, kept = await self._replacement()
+            except handover.UpgradeError as error:
+                self._successor = None
+                goes_on = "" if self._reloads.is_over else "\nthis gateway goes on"
+                return self._events.add("upgrade", REFUSED, f"{error}{goes_on}")
+            self._state = REPLACED
             self._leave(kept)
-            return event
+            return self._events.tell(event)
 
-    async def _replacement(self) -> tuple[int, frozenset[Address]]:
-        """The process that has taken our place, and the addresses that it has taken. Raises UpgradeError, OSError."""
-        if self._is_stopping:
-            raise handover.UpgradeError("the gateway stops")
-        if os.getpid() == 1:
-            raise handover.UpgradeError("a container ends with its process 1, which this is: start another container")
-        await self._workers.ready()
-        # This upgrade is an event, too.
-        events = self._events.count + 1
-        estate = handover.Estate(self._table.for_successor(), self._ticket_master, events, self._control_socket)
+    def _may_be_replaced(self) -> None:
+        """Raises UpgradeError."""
+        if self._keeps_others:
+            raise handover.UpgradeError("more than the gateway runs in this process; stop it, and start it again")
+        if self._state != SERVING:
+            raise handover.UpgradeError("the workers of this one don't all serve yet")
+        if handover.ends_a_container(has_other_parent=self._is_successor or self._manager.is_there):
+            raise handover.UpgradeError("the container ends with this process: start another container")
+
+    async def _replacement(self) -> tuple[Event, frozenset[Address]]:
+        """What has happened: another process has taken our place, and these addresses. Raises UpgradeError."""
+        estate = handover.Estate(self._table.for_successor(), self._ticket_master, self._control_socket)
         successor = self._successor = handover.Successor(self._manager.for_successor(os.environ))
         try:
             kept = await successor.come_up(estate)
-            # Before it is told, so that what it says then is heard.
-            self._manager.replaced_by(successor.pid)
-            try:
-                await successor.go()
-            except OSError:
-                self._manager.replaced_by(os.getpid())
-                raise
-        finally:
-            self._successor = None
-        return successor.pid, kept
+        except handover.UpgradeError:
+            if self._reloads.is_over:
+                raise handover.UpgradeError("the gateway stops") from None
+            raise
+        event = self._events.next("upgrade", DONE, f"process {successor.pid} has taken the place of {os.getpid()}")
+        # Before it is told, so that what it says then is heard.
+        self._manager.replaced_by(successor.pid)
+        try:
+            await successor.go([*self._events.last, event])
+        except handover.UpgradeError:
+            self._manager.replaced_by(os.getpid())
+            raise
+        return event, kept
 
 
 def _control_socket(config_path: Path) -> socket.socket | None:
     try:
         return control.bind(config_path)
     except OSError:
-        report(f"another gateway runs with {config_path}: fastgw reload, upgrade and status speak with that one")
+        report(f"another gateway runs with {config_path}: fastgw reload, upgrade and status don't reach this one")
         return None
-
-
-def _tested(load: Callable[[], LoadedConfig]) -> LoadedConfig:
-    """Raises ConfigError, also when one of the `[[tests]]` fails."""
-    loaded = load()
-    if problems := run_self_tests(loaded, explain):
-        raise ConfigError(problems)
-    return loaded
-
-
-def _needs_upgrade(before: Snapshot, after: Snapshot) -> str:
-    """What a reload can't change."""
-    changed = [name for name in ("workers", "pin_workers") if getattr(before, name) != getattr(after, name)]
-    if not changed:
-        return ""
-    return f"; server.{' and server.'.join(changed)} changed, which takes a restart or: fastgw upgrade"

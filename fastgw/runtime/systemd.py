@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import MutableMapping
 
-from fastgw.runtime.sockets import Inherited
+from fastgw.runtime.sockets import CannotListen, Inherited
 from fastgw.snapshot import Address
 
 _FIRST_DESCRIPTOR = 3
@@ -26,6 +26,7 @@ class Notifier:
         self._watchdog_us = environment.pop("WATCHDOG_USEC", "")
         is_meant = environment.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
         is_watched = self._address and is_meant and self._watchdog_us.isdigit()
+        self.is_there = bool(self._address)
         self.watchdog_s = int(self._watchdog_us) / 1e6 if is_watched else 0.0
 
     def for_successor(self, environment: MutableMapping[str, str]) -> dict[str, str]:
@@ -60,7 +61,7 @@ class Notifier:
 
 
 def lent_sockets(environment: MutableMapping[str, str]) -> Inherited | None:
-    """The listening sockets that we were started with (LISTEN_FDS); None: there were none."""
+    """The listening sockets that we were started with (LISTEN_FDS); None: there were none. Raises CannotListen."""
     count = environment.pop("LISTEN_FDS", "")
     meant = environment.pop("LISTEN_PID", "")
     environment.pop("LISTEN_FDNAMES", None)
@@ -68,8 +69,12 @@ def lent_sockets(environment: MutableMapping[str, str]) -> Inherited | None:
         return None
     found: dict[Address, list[socket.socket]] = {}
     for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count)):
-        os.set_inheritable(descriptor, False)
-        sock = socket.socket(fileno=descriptor)
+        try:
+            sock = socket.socket(fileno=descriptor)
+            sock.set_inheritable(False)
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            raise CannotListen(f"LISTEN_FDS={count}, but descriptor {descriptor} is no socket: {why}") from None
         found.setdefault(_address_of(sock), []).append(sock)
     return Inherited(found, frozenset(found))
 

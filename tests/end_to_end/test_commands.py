@@ -101,7 +101,7 @@ def test_where_no_gateway_runs_the_commands_say_so(tmp_path: Path) -> None:
     for command in ("reload", "upgrade", "status"):
         result = fastgw(command, str(path))
         assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr == f"no gateway of yours runs with {path}; start it: fastgw run\n"
+        assert result.stderr == f"no gateway runs with {path}; start it: fastgw run {path}\n"
 
 
 def test_a_second_gateway_with_the_same_configuration_says_that_it_can_t_be_asked(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,19 @@ import pytest
 
 from fastgw.runtime import control
 from fastgw.runtime.control import Answer, ControlServer, NotRunning, ask
+
+
+async def some_turns() -> None:
+    """The loop accepts a connection in several, and a closed one is gone a turn later."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def end(server: ControlServer) -> None:
+    await some_turns()
+    server.close()
+    await server.answered()
+    await some_turns()
 
 
 @asynccontextmanager
@@ -25,8 +39,7 @@ async def gateway(config: Path) -> AsyncIterator[ControlServer]:
     server = ControlServer(control.bind(config), obey)
     await server.start()
     yield server
-    server.close()
-    await server.answered()
+    await end(server)
 
 
 def unix_sockets_of(uid: int, config: Path) -> str:
@@ -46,7 +59,7 @@ async def test_a_command_reaches_the_gateway_of_its_configuration(tmp_path: Path
 
 
 def test_where_none_runs_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotRunning, match=r"no gateway of yours runs with .*a\.toml; start it: fastgw run"):
+    with pytest.raises(NotRunning, match=r"no gateway runs with .*a\.toml; start it: fastgw run .*a\.toml"):
         ask(tmp_path / "a.toml", "status")
 
 
@@ -72,11 +85,13 @@ async def test_root_may_ask_anybodys(tmp_path: Path, monkeypatch: pytest.MonkeyP
     async def obey(command: str) -> Answer:
         return {"command": command}
 
+    # Both ends are root's here.
+    ours = threading.current_thread()
+    monkeypatch.setattr(control, "_uid_at_other_end", lambda _sock: 0 if threading.current_thread() is ours else 1000)
     server = ControlServer(sock, obey)
     await server.start()
     assert await asyncio.to_thread(ask, tmp_path / "a.toml", "status") == {"command": "status"}
-    server.close()
-    await server.answered()
+    await end(server)
 
 
 @pytest.mark.asyncio
@@ -94,10 +109,60 @@ async def test_what_is_no_command_gets_no_answer_and_harms_nobody(line: bytes, t
         with socket.socket(socket.AF_UNIX) as client:
             client.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(client, control._running(tmp_path / "a.toml"))
+            await loop.sock_connect(client, control.name_of(tmp_path / "a.toml", os.geteuid()))
             await loop.sock_sendall(client, line)
             client.shutdown(socket.SHUT_WR)
             # What it had not read yet is thrown away.
             with contextlib.suppress(ConnectionResetError):
                 assert await loop.sock_recv(client, 100) == b""
         assert await asyncio.to_thread(ask, tmp_path / "a.toml", "status") == {"command": "status"}
+
+
+def test_links_in_the_path_are_not_followed(tmp_path: Path) -> None:
+    # As Kubernetes swaps a ConfigMap.
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.toml").touch()
+    (tmp_path / "data").symlink_to("before")
+    (tmp_path / "a.toml").symlink_to("data/a.toml")
+    name = control.name_of(tmp_path / "a.toml", 0)
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").symlink_to("after")
+    assert control.name_of(tmp_path / "a.toml", 0) == name
+
+
+@pytest.mark.asyncio
+async def test_one_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    async with asyncio.timeout(2):
+        async with gateway(tmp_path / "a.toml"):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(control.name_of(tmp_path / "a.toml", os.geteuid()))
+            await asyncio.sleep(0.05)
+        client.close()
+
+
+@pytest.mark.asyncio
+async def test_a_bug_is_told_to_whoever_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def obey(_command: str) -> Answer:
+        raise KeyError("mistaken")
+
+    server = ControlServer(control.bind(tmp_path / "a.toml"), obey)
+    await server.start()
+    answer = await asyncio.to_thread(ask, tmp_path / "a.toml", "reload")
+    assert answer["outcome"] == "refused"
+    assert "KeyError('mistaken')" in answer["detail"]
+    assert "a bug: Traceback" in capsys.readouterr().err
+    await end(server)
+
+
+@pytest.mark.asyncio
+async def test_who_asks_one_that_was_replaced_meanwhile_asks_its_successor(tmp_path: Path) -> None:
+    answers = [control.MOVED, control.MOVED, {"outcome": "done"}]
+
+    async def obey(_command: str) -> Answer:
+        return answers.pop(0)
+
+    server = ControlServer(control.bind(tmp_path / "a.toml"), obey)
+    await server.start()
+    assert await asyncio.to_thread(ask, tmp_path / "a.toml", "reload") == {"outcome": "done"}
+    await end(server)

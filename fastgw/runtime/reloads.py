@@ -1,0 +1,144 @@
+"""Reloads: a new configuration in all workers or in none, when it is asked for or its files have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastgw.config.load import load_config, load_text
+from fastgw.config.self_tests import run_self_tests
+from fastgw.errors import ConfigError
+from fastgw.runtime.acme import AcmeKeeper
+from fastgw.runtime.aside import aside
+from fastgw.runtime.events import DONE, REFUSED, Event, Events
+from fastgw.runtime.explain import explain
+from fastgw.runtime.file_watch import LOOK_S, FileWatch
+from fastgw.runtime.report import report, report_bug
+from fastgw.runtime.sockets import CannotListen, SocketTable
+from fastgw.runtime.systemd import Notifier
+from fastgw.runtime.workers import RefusedError, Workers
+
+if TYPE_CHECKING:
+    from fastgw.config.load import LoadedConfig
+    from fastgw.snapshot import Snapshot
+
+# For how long workers that are still starting may keep a reload waiting.
+_READY_S = 30.0
+
+
+class Over(Exception):
+    """The gateway stops, or another has taken its place."""
+
+
+class Reloads:
+    """`loaded` is the configuration in force. Whoever changes the gateway holds `turn`; once it `is_over`, nothing
+    changes any more."""
+
+    def __init__(
+        self,
+        config_path: Path,
+        loaded: LoadedConfig,
+        table: SocketTable,
+        workers: Workers,
+        events: Events,
+        manager: Notifier,
+    ) -> None:
+        self.loaded = loaded
+        self.turn = asyncio.Lock()
+        self.is_over = False
+        self._config_path = config_path
+        self._table = table
+        self._workers = workers
+        self._events = events
+        self._manager = manager
+        self.acme = AcmeKeeper(events, self._adopt_again)
+
+    async def from_file(self) -> Event:
+        """Reads the configuration's file. Raises Over."""
+        return await self._reload(lambda: load_config(self._config_path), f"{self._config_path} is in force")
+
+    async def watch(self) -> None:
+        """Reloads what has changed: the files of TLS, and the configuration's if it says so. Raises Over."""
+        paths = self.loaded.tls_paths
+        tls, config = FileWatch(paths), FileWatch([self._config_path])
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self.loaded.tls_paths != paths:
+                paths = self.loaded.tls_paths
+                tls = FileWatch(paths)
+            # What is written from now on is noticed.
+            self.acme.adopt(self.loaded.acme)
+            if config.look() and self.loaded.snapshot.watch:
+                await self.from_file()
+            elif tls.look():
+                await self._reload(self._load_again, "the files of TLS are read again")
+
+    def _load_again(self) -> LoadedConfig:
+        """The configuration as it was read, with the files that it names as they are now."""
+        return load_text(self.loaded.document.text, self.loaded.file, self._config_path.parent)
+
+    async def _reload(self, load: Callable[[], LoadedConfig], done: str) -> Event:
+        async with self.turn:
+            if self.is_over:
+                raise Over
+            self._manager.reloading()
+            try:
+                loaded = await aside(lambda: tested(load()))
+                more = await self._adopt(loaded.snapshot)
+            except (ConfigError, CannotListen, RefusedError) as error:
+                return self._events.add("reload", REFUSED, f"{error}\nthe configuration from before goes on")
+            except Exception as error:
+                report_bug(error)
+                return self._events.add("reload", REFUSED, f"a bug in fastgw: {error!r}")
+            finally:
+                if not self.is_over:
+                    self._manager.ready(f"serving {self._config_path}")
+            self.loaded = loaded
+            for warning in loaded.warnings:
+                report(warning)
+            return self._events.add("reload", DONE, done + more)
+
+    async def _adopt_again(self) -> None:
+        """Puts the configuration in force as it is, with the challenges of now. Raises as `_adopt` does."""
+        async with self.turn:
+            await self._adopt(self.loaded.snapshot)
+
+    async def _adopt(self, snapshot: Snapshot) -> str:
+        """Puts it in force; says what to know about it. Raises CannotListen and RefusedError, and changes nothing."""
+        snapshot = await aside(lambda: self.acme.with_challenges(snapshot))
+        pickled = await aside(lambda: pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL))
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self._workers.ready()
+        except TimeoutError:
+            raise RefusedError("its workers don't start; standard error says why") from None
+        if self.is_over:
+            raise RefusedError("the gateway stops")
+        before = self._workers.snapshot
+        added = self._table.add(snapshot.listeners)
+        try:
+            await self._workers.adopt(snapshot, pickled, added)
+        except RefusedError:
+            self._table.remove(added)
+            raise
+        kept = {listener.address for listener in snapshot.listeners}
+        self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
+        return _needs_upgrade(before, snapshot)
+
+
+def tested(loaded: LoadedConfig) -> LoadedConfig:
+    """Raises ConfigError when one of its `[[tests]]` fails."""
+    if problems := run_self_tests(loaded, explain):
+        raise ConfigError(problems)
+    return loaded
+
+
+def _needs_upgrade(before: Snapshot, after: Snapshot) -> str:
+    """What a reload can't change."""
+    changed = [name for name in ("workers", "pin_workers") if getattr(before, name) != getattr(after, name)]
+    if not changed:
+        return ""
+    return f"; server.{' and server.'.join(changed)} changed, which takes a restart or: fastgw upgrade"
