@@ -10,14 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import backend, load, picture, profiling, report
+from benchmarks.bench import ROOT, Bench
 from benchmarks.machine import facts
 from benchmarks.peers import Peer, all_peers
 from benchmarks.processes import NotStartedError, raise_file_limit
-from benchmarks.results import CPU_US, MEMORY_BYTES, Sample, summarize
-from benchmarks.turn import ROOT, Bench, take
+from benchmarks.results import CAPACITY, CPU_US, MEMORY_BYTES, REQUESTS_NEW, Sample, summarize
+from benchmarks.turn import take
 from benchmarks.workloads import WORKLOADS, Workload, for_smoke, named
 
 OK, FAILED, USAGE = 0, 1, 2
+# What is told of each turn: figures with their units and digits.
+_SHOWN = {
+    CPU_US: ("µs/request", 1),
+    MEMORY_BYTES: ("bytes/connection", 1),
+    CAPACITY: ("times the capacity of one worker", 2),
+    REQUESTS_NEW: ("times the mean of requests on new connections", 2),
+}
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -79,16 +87,16 @@ def bench(options: argparse.Namespace) -> Iterator[Bench]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:
         print("only one core: peers, load and backend share it, and only ratios of CPU time mean anything")
-    peer_core, load_core = cores[0], cores[min(1, len(cores) - 1)]
-    os.sched_setaffinity(0, {load_core})  # what this process does itself must not cost the peer anything either
+    peer_cores, load_cores = (cores[0],), (cores[min(1, len(cores) - 1)],)
+    os.sched_setaffinity(0, load_cores)  # what this process does itself must not cost the peer anything either
     files = raise_file_limit()
     # In memory where there is such a place, so that no disk has a say.
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=place) as directory:
         path = Path(directory)
-        with backend.started(path, load_core, files) as (port, pid):
+        with backend.started(path, load_cores, files) as (port, pid):
             warmup_seconds = 0 if options.smoke else 1
-            yield Bench(path, port, pid, peer_core, load_core, files, options.seconds, warmup_seconds)
+            yield Bench(path, port, pid, peer_cores, load_cores, files, options.seconds, warmup_seconds)
 
 
 def compare(ready: Bench, options: argparse.Namespace) -> int:
@@ -96,10 +104,11 @@ def compare(ready: Bench, options: argparse.Namespace) -> int:
     workloads = choose_workloads(options)
     samples: list[Sample] = []
     for workload in workloads:
-        samples += run_workload(ready, workload, peers, options.rounds)
+        taking_part = [peer for peer in peers if peer.name in workload.peers]
+        samples += run_workload(ready, workload, taking_part, options.rounds)
     summaries = summarize(samples)
     machine = facts(peers, ROOT)
-    caption = f"{machine['cpu']}, {machine['kernel']}, one core for each, medians of {options.rounds} rounds"
+    caption = f"{machine['cpu']}, {machine['kernel']}, medians of {options.rounds} rounds"
     print(f"\n{report.plain(summaries)}\n\n{caption}")
     settings = {
         "seconds": options.seconds,
@@ -145,12 +154,12 @@ def run_workload(ready: Bench, workload: Workload, peers: Sequence[Peer], rounds
 
 def progress(sample: Sample) -> str:
     figures = [
-        f"{sample.figures[name]:,.1f} {unit}"
-        for name, unit in ((CPU_US, "µs/request"), (MEMORY_BYTES, "bytes/connection"))
+        f"{sample.figures[name]:,.{digits}f} {unit}"
+        for name, (unit, digits) in _SHOWN.items()
         if name in sample.figures
     ]
     told = [*figures, *(f"INVALID: {text}" for text in sample.problems)]
-    return f"{sample.workload:18} round {sample.round}  {sample.peer:8} {'; '.join(told)}"
+    return f"{sample.workload:18} round {sample.round}  {sample.peer:15} {'; '.join(told)}"
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.processes import NotStartedError, free_port, running, wait_until_answering
-from benchmarks.workloads import ECHO_PATH, FILE_10M, FILE_100K, JSON_BODY
+from benchmarks.workloads import COUNTED_PATH, ECHO_PATH, FILE_10M, FILE_100K, JSON_BODY
 
 # What every peer must tell the backend, by the names that nginx gives request headers.
 FORWARDING_HEADERS = (
@@ -19,6 +19,9 @@ FORWARDING_HEADERS = (
     "x-request-id",
 )
 
+# A line for each request of COUNTED_PATH: the port of the peer's end of the connection.
+PORTS_FILE = "ports"
+
 _CONFIG = """\
 daemon off;
 master_process off;                     # one process: nothing to supervise, and less to count
@@ -28,6 +31,7 @@ pid {directory}/backend.pid;
 error_log {directory}/backend-error.log warn;
 events {{ worker_connections {connections}; }}
 http {{
+    log_format port $remote_port;
     access_log off;                     # the backend's own cost is nobody's business
     default_type application/json;
     keepalive_requests 1000000000;      # a peer's pooled connection must never end by itself
@@ -43,6 +47,7 @@ http {{
         location / {{ return 200 '{json}'; }}    # reads and drops a request body
         location = /svc0/{file_100k} {{ alias {directory}/{file_100k}; }}
         location = /svc0/{file_10m} {{ alias {directory}/{file_10m}; }}
+        location = /svc0/{counted} {{ access_log {directory}/{ports} port; return 200 '{json}'; }}
         location = /svc0/{echo} {{ return 200 '{echoed}'; }}
     }}
 }}
@@ -55,7 +60,7 @@ def missing() -> str | None:
 
 
 @contextlib.contextmanager
-def started(directory: Path, core: int, files: int) -> Iterator[tuple[int, int]]:
+def started(directory: Path, cores: Sequence[int], files: int) -> Iterator[tuple[int, int]]:
     """Runs the backend in `directory`; gives its port and process id."""
     program = shutil.which("nginx")
     if program is None:
@@ -75,12 +80,14 @@ def started(directory: Path, core: int, files: int) -> Iterator[tuple[int, int]]
             json=JSON_BODY.decode(),
             file_100k=FILE_100K[0],
             file_10m=FILE_10M[0],
+            counted=COUNTED_PATH,
+            ports=PORTS_FILE,
             echo=ECHO_PATH,
             echoed=echoed,
         )
     )
     output = directory / "backend.out"
     command = [program, "-p", str(directory), "-e", str(directory / "backend-error.log"), "-c", str(config)]
-    with running(command, core, output, directory) as process:
+    with running(command, cores, output, directory) as process:
         wait_until_answering(process, port, "/", 10.0, output)
         yield port, process.pid

@@ -1,11 +1,15 @@
-"""Idle clients: many keep-alive connections, each opened, used for one request, and then held."""
+"""Idle clients: many keep-alive connections, each opened, used for one request, and then held; what they cost."""
 
 import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
 
+from benchmarks.bench import Bench, Running
+from benchmarks.heads import build_requests
+from benchmarks.measure import memory
 from benchmarks.processes import NotStartedError, connected
+from benchmarks.results import MEMORY_BEFORE, MEMORY_BYTES
 
 # Several source addresses, so that no number of connections meets the limit of one address's client ports.
 SOURCES = tuple(f"127.0.0.{last}" for last in range(1, 9))
@@ -14,20 +18,35 @@ ANSWER_SECONDS = 10.0
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 
+def measure_idle(_bench: Bench, server: Running, problems: list[str]) -> tuple[dict[str, float], int]:
+    """Memory of the peer's processes before any of the connections, and while all of them are held."""
+    workload = server.setup.workload
+    before = memory(server.process.pid).proportional_bytes
+    count = workload.connections
+    with held(server.setup.port, count, build_requests(workload)[0], workload.tls) as connections:
+        during = memory(server.process.pid).proportional_bytes
+        ended = closed_by_peer(connections)
+    if ended:
+        problems.append(f"{ended} of {count} idle connections were closed by the peer")
+    return {MEMORY_BYTES: (during - before) / count, MEMORY_BEFORE: float(before)}, count
+
+
 @contextlib.contextmanager
-def held(port: int, count: int, request: bytes, tls: bool) -> Iterator[list[socket.socket]]:
+def held(port: int, count: int, request: bytes, tls: bool, burst: bool = False) -> Iterator[list[socket.socket]]:
     """Opens `count` connections, sends the request on each and reads the answer; closes them on the way out.
 
-    Raises NotStartedError when any of them is refused or answered with anything but 200.
+    With `burst`, all of them are opened before the first is used. Raises NotStartedError when any of them is refused or
+    answered with anything but 200.
     """
     connections: list[socket.socket] = []
     try:
         for number in range(count):
             connections.append(_open(port, SOURCES[number % len(SOURCES)], tls))
-            try:
+            if not burst:
                 _use(connections[-1], request)
-            except OSError as error:
-                raise NotStartedError(f"idle connection {number + 1} of {count}: {error}") from error
+        if burst:
+            for connection in connections:
+                _use(connection, request)
         yield connections
     finally:
         for connection in connections:
@@ -64,6 +83,13 @@ def _open(port: int, source: str, tls: bool) -> socket.socket:
 
 
 def _use(connection: socket.socket, request: bytes) -> None:
+    try:
+        _ask(connection, request)
+    except OSError as error:
+        raise NotStartedError(f"an idle connection can't be used: {error}") from error
+
+
+def _ask(connection: socket.socket, request: bytes) -> None:
     connection.sendall(request)
     answer = b""
     while not _is_complete(answer):

@@ -73,31 +73,35 @@ def lua_string(text: bytes) -> str:
     return '"' + "".join(parts) + '"'
 
 
-def run(lua: Path, port: int, connections: int, seconds: int, core: int, tls: bool) -> LoadResult:
-    """Keeps `connections` busy for `seconds`; raises LoadError when wrk itself fails."""
+def run(lua: Path, port: int, connections: int, seconds: int, cores: Sequence[int], tls: bool) -> LoadResult:
+    """Keeps `connections` busy for `seconds`, with a thread for each core; raises LoadError when wrk itself fails."""
     command = [
         shutil.which("wrk") or "wrk",
-        "--threads=1",
+        f"--threads={len(cores)}",
         f"--connections={connections}",
         f"--duration={seconds}s",
         f"--timeout={TIMEOUT_SECONDS}s",
         f"--script={lua}",
         f"{'https' if tls else 'http'}://127.0.0.1:{port}/",
     ]
-    return _run(command, seconds, core)
+    return _run(command, seconds, cores)
 
 
-def shake_hands(request: Path, port: int, connections: int, seconds: int, core: int) -> LoadResult:
-    """As `run`, with a new TLS connection for each request, and no session resumed. wrk resumes what it can."""
-    command = [sys.executable, "-m", "benchmarks.handshakes", str(request), str(port), str(connections), str(seconds)]
-    return _run(command, seconds, core)
+def connect_anew(
+    request: Path, port: int, connections: int, seconds: int, cores: Sequence[int], tls: bool
+) -> LoadResult:
+    """As `run`, with a new connection for each request, each read to its end; no TLS session is resumed."""
+    numbers = (str(port), str(connections), str(seconds))
+    kind = "tls" if tls else "plain"
+    command = [sys.executable, "-m", "benchmarks.new_connections", str(request), *numbers, kind]
+    return _run(command, seconds, cores)
 
 
-def _run(command: Sequence[str], seconds: int, core: int) -> LoadResult:
+def _run(command: Sequence[str], seconds: int, cores: Sequence[int]) -> LoadResult:
     try:
         # check is off: what it printed says more than its exit code.
         finished = subprocess.run(
-            pinned(core, command), capture_output=True, text=True, timeout=seconds + 30, check=False, cwd=_ROOT
+            pinned(cores, command), capture_output=True, text=True, timeout=seconds + 30, check=False, cwd=_ROOT
         )
     except subprocess.TimeoutExpired as expired:
         raise LoadError(f"the load did not end within {expired.timeout:g} s") from None

@@ -1,4 +1,4 @@
-"""Starting servers on a chosen core, waiting until they answer, and ending them, whatever happens."""
+"""Starting servers on chosen cores, waiting until they answer, and ending them, whatever happens."""
 
 import contextlib
 import os
@@ -43,20 +43,20 @@ def raise_file_limit() -> int:
     return hard
 
 
-def pinned(core: int, command: Sequence[str]) -> list[str]:
-    """The command, bound to one core; taskset becomes the command, so the process id is the command's own."""
+def pinned(cores: Sequence[int], command: Sequence[str]) -> list[str]:
+    """The command, bound to these cores; taskset becomes the command, so the process id is the command's own."""
     taskset = shutil.which("taskset")
     if taskset is None:
         raise NotStartedError("taskset is not installed (package util-linux)")
-    return [taskset, "--cpu-list", str(core), *command]
+    return [taskset, "--cpu-list", ",".join(map(str, cores)), *command]
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], core: int, output: Path, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], cores: Sequence[int], output: Path, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a server with what it prints going to `output`; ends it and all its descendants on the way out."""
     with output.open("ab") as sink:
         process = subprocess.Popen(
-            pinned(core, command),
+            pinned(cores, command),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=sink,

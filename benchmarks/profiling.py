@@ -8,10 +8,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.bench import Bench, started
+from benchmarks.busy import driver
 from benchmarks.measure import busiest
 from benchmarks.peers import all_peers
 from benchmarks.processes import NotStartedError
-from benchmarks.turn import Bench, driver, started
 from benchmarks.workloads import Kind, Workload
 
 SAMPLES_PER_SECOND = 500  # finer than py-spy's 100, since a window is short; more would slow the worker down
@@ -44,7 +45,7 @@ def profile(bench: Bench, workload: Workload, keep: Path | None = None) -> str:
         ):
             # The load outlasts warm-up, sampling, and py-spy's own start.
             seconds = bench.warmup_seconds + bench.seconds + 3
-            running = threads.submit(driver(bench, server, workload), seconds)
+            running = threads.submit(driver(bench, server), seconds)
             _record(program, busiest(server.process.pid, bench.warmup_seconds), bench.seconds, raw)
             result = running.result()
         stacks = raw.read_text()

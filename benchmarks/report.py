@@ -5,13 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.results import (
+    CAPACITY,
+    CONNECTIONS_OF_64,
+    CONNECTIONS_OF_1000,
     CPU_US,
+    CPU_US_OF_ONE,
+    CPU_US_OF_TWO,
     MEMORY_BEFORE,
     MEMORY_BYTES,
     OTHERS_SHARE,
     P50_US,
     P99_US,
     REFERENCE,
+    REQUESTS_NEW,
     REQUESTS_PER_SECOND,
     Sample,
     Summary,
@@ -33,11 +39,18 @@ def _figure(name: str, scale: float, form: str) -> _Cell:
 
 
 def _ratio(summary: Summary) -> str:
-    if summary.ratio is None:
+    return _with_range(summary.ratio, summary.lowest_ratio, summary.highest_ratio)
+
+
+def _spread(name: str) -> _Cell:
+    """A figure that is a ratio itself."""
+    return lambda summary: _with_range(summary.medians.get(name), *summary.ranges.get(name, (None, None)))
+
+
+def _with_range(value: float | None, lowest: float | None, highest: float | None) -> str:
+    if value is None:
         return NOTHING
-    if summary.lowest_ratio == summary.highest_ratio:
-        return f"{summary.ratio:.2f}"
-    return f"{summary.ratio:.2f} ({summary.lowest_ratio:.2f}-{summary.highest_ratio:.2f})"
+    return f"{value:.2f}" if lowest == highest else f"{value:.2f} ({lowest:.2f}-{highest:.2f})"
 
 
 LOAD_COLUMNS: tuple[tuple[str, _Cell], ...] = (
@@ -58,18 +71,40 @@ IDLE_COLUMNS: tuple[tuple[str, _Cell], ...] = (
     (f"memory to {REFERENCE}", _ratio),
     ("MiB without them", _figure(MEMORY_BEFORE, 1 << 20, ".1f")),
 )
+SCALING_COLUMNS: tuple[tuple[str, _Cell], ...] = (
+    ("workload", lambda summary: summary.workload),
+    ("peer", lambda summary: summary.peer),
+    ("CPU µs/request of one worker", _figure(CPU_US_OF_ONE, 1, ".1f")),
+    ("of two", _figure(CPU_US_OF_TWO, 1, ".1f")),
+    ("capacity of two to one", _spread(CAPACITY)),
+    ("strangers", _figure(OTHERS_SHARE, 1, ".0%")),
+)
+BALANCE_COLUMNS: tuple[tuple[str, _Cell], ...] = (
+    ("workload", lambda summary: summary.workload),
+    ("peer", lambda summary: summary.peer),
+    ("64 connections", _spread(CONNECTIONS_OF_64)),
+    ("1,000 connections", _spread(CONNECTIONS_OF_1000)),
+    ("requests on new ones", _spread(REQUESTS_NEW)),
+)
+# The tables, by what their workloads are compared by.
+_TABLES: dict[str, tuple[tuple[str, _Cell], ...]] = {
+    CPU_US: LOAD_COLUMNS,
+    MEMORY_BYTES: IDLE_COLUMNS,
+    CAPACITY: SCALING_COLUMNS,
+    CONNECTIONS_OF_1000: BALANCE_COLUMNS,
+}
 _TEXT_COLUMNS = 2  # aligned to the left; figures to the right
 
 
 def plain(summaries: Sequence[Summary]) -> str:
     """Aligned text, with what is wrong with a row below the table."""
-    tables = [_plain_table(rows) for _, rows in _tables(summaries)]
+    tables = [_plain_table(rows) for rows in _tables(summaries)]
     return "\n\n".join([*tables, *_notes(summaries)])
 
 
 def markdown(summaries: Sequence[Summary]) -> str:
     """The same as GitHub renders tables."""
-    tables = [_markdown_table(rows) for _, rows in _tables(summaries)]
+    tables = [_markdown_table(rows) for rows in _tables(summaries)]
     return "\n\n".join([*tables, *_notes(summaries)]) + "\n"
 
 
@@ -92,11 +127,9 @@ def as_json(
     return json.dumps(everything, indent=2, ensure_ascii=False) + "\n"
 
 
-def _tables(summaries: Sequence[Summary]) -> list[tuple[str, list[list[str]]]]:
-    idle = [summary for summary in summaries if summary.compared == MEMORY_BYTES]
-    load = [summary for summary in summaries if summary.compared != MEMORY_BYTES]
-    kinds = (("load", load, LOAD_COLUMNS), ("idle", idle, IDLE_COLUMNS))
-    return [(kind, _rows(chosen, columns)) for kind, chosen, columns in kinds if chosen]
+def _tables(summaries: Sequence[Summary]) -> list[list[list[str]]]:
+    chosen = {figure: [summary for summary in summaries if summary.compared == figure] for figure in _TABLES}
+    return [_rows(chosen[figure], columns) for figure, columns in _TABLES.items() if chosen[figure]]
 
 
 def _rows(summaries: Sequence[Summary], columns: Sequence[tuple[str, _Cell]]) -> list[list[str]]:

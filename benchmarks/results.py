@@ -19,8 +19,18 @@ MEMORY_BYTES = "memory_bytes_per_connection"
 MEMORY_BEFORE = "memory_bytes_before"
 START_SECONDS = "start_seconds"  # from the start of the program to its first answer
 
+# Of one worker and of two: see scaling.py.
+CPU_US_OF_ONE = "cpu_us_per_request_of_one_worker"
+CPU_US_OF_TWO = "cpu_us_per_request_of_two_workers"
+CAPACITY = "capacity_of_two_workers_to_one"
+
+# What the busiest of several workers has, to the mean: see balance.py.
+CONNECTIONS_OF_64 = "connections_of_64_max_to_mean"
+CONNECTIONS_OF_1000 = "connections_of_1000_max_to_mean"
+REQUESTS_NEW = "requests_on_new_connections_max_to_mean"
+
 # What the ratio of a workload is taken of: the first of these that was measured.
-COMPARED = (CPU_US, MEMORY_BYTES)
+COMPARED = (CPU_US, MEMORY_BYTES, CAPACITY, CONNECTIONS_OF_1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Summary:
     peer: str
     rounds: int
     medians: dict[str, float]
+    ranges: dict[str, tuple[float, float]]  # the least and the most of each figure
     least: float | None  # of `compared`: the round that the machine disturbed least
     ratio: float | None  # of `compared`, to the reference; below 1 is cheaper
     lowest_ratio: float | None
@@ -81,7 +92,8 @@ def summarize(samples: Sequence[Sample], reference: str = REFERENCE) -> list[Sum
 
 def _summary(own: Sequence[Sample], reference: Sequence[Sample]) -> Summary:
     good = [sample for sample in own if sample.valid]
-    measured = dict.fromkeys(name for sample in good for name in sample.figures)
+    names = dict.fromkeys(name for sample in good for name in sample.figures)
+    measured = {name: [sample.figures[name] for sample in good if name in sample.figures] for name in names}
     # Also of spoiled rounds: an invalid row belongs beside the valid ones of its kind.
     compared = next((name for name in COMPARED if any(name in sample.figures for sample in own)), CPU_US)
     ratios = ratios_by_round(good, reference, compared)
@@ -89,8 +101,9 @@ def _summary(own: Sequence[Sample], reference: Sequence[Sample]) -> Summary:
         workload=own[0].workload,
         peer=own[0].peer,
         rounds=len(own),
-        least=min((s.figures[compared] for s in good if compared in s.figures), default=None),
-        medians={name: median(s.figures[name] for s in good if name in s.figures) for name in measured},
+        least=min(measured.get(compared, ()), default=None),
+        medians={name: median(found) for name, found in measured.items()},
+        ranges={name: (min(found), max(found)) for name, found in measured.items()},
         ratio=median(ratios) if ratios else None,
         lowest_ratio=min(ratios, default=None),
         highest_ratio=max(ratios, default=None),

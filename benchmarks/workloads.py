@@ -9,6 +9,7 @@ JSON_BODY = (
 )
 JSON_PATH = "items/1027"
 ECHO_PATH = "echo-heads"  # the backend answers with the forwarding headers it received
+COUNTED_PATH = "counted"  # the backend notes the port from which it was asked
 FILE_100K = ("100k.bin", 100 * 1024)
 FILE_10M = ("10m.bin", 10 * 1024 * 1024)
 
@@ -25,7 +26,9 @@ class Kind(Enum):
 
     LOAD = "keep all connections busy for a while"
     IDLE = "one request on each connection, then hold it open"
-    HANDSHAKES = "a full TLS handshake for each request"
+    CONNECTING = "a new connection for each request, without wrk, which resumes TLS sessions and breaks requests off"
+    SCALING = "with one worker and with two, in turns"
+    BALANCE = "how evenly connections and requests come to the workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,27 @@ class Workload:
     response_body_bytes: int = len(JSON_BODY)
     new_connection_each: bool = False
     tls: bool = False
+    workers: int = 1
+    peers: tuple[str, ...] = ("fastgw", "nginx", "haproxy")
     start_seconds: float = 15.0  # a peer that is not ready by then is skipped, with this as the reason
     smoke: bool = False
 
     @property
     def method(self) -> str:
         return "POST" if self.request_body_bytes else "GET"
+
+
+def _balance(workers: int, smoke: bool = False) -> Workload:
+    return Workload(
+        f"accept-balance-{workers}",
+        f"what the busiest of {workers} workers has, to the mean",
+        path=COUNTED_PATH,
+        kind=Kind.BALANCE,
+        workers=workers,
+        connections=1000,
+        peers=("fastgw", "nginx", "nginx-reuseport"),
+        smoke=smoke,
+    )
 
 
 def _routes(count: int, start_seconds: float = 15.0) -> Workload:
@@ -95,7 +113,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "tls-handshakes",
         "small JSON, a new connection with a full TLS 1.3 handshake (ECDSA P-256) for every request",
-        kind=Kind.HANDSHAKES,
+        kind=Kind.CONNECTING,
         new_connection_each=True,
         connections=8,
         distinct_requests=1,
@@ -118,6 +136,10 @@ WORKLOADS: tuple[Workload, ...] = (
         distinct_requests=1,
         smoke=True,
     ),
+    # As many connections for each worker.
+    Workload("two-workers", "small JSON, bare heads; one worker, then two", kind=Kind.SCALING, workers=2, smoke=True),
+    _balance(2, smoke=True),
+    _balance(4),
 )
 
 

@@ -4,11 +4,12 @@ import importlib.util
 import subprocess
 import sys
 
+from benchmarks.measure import named
 from benchmarks.peers.peer import Setup
 
 _CONFIG = """\
 [server]
-workers = 1
+workers = {workers}
 
 [[listeners]]
 name = "public"
@@ -52,11 +53,15 @@ class Fastgw:
         printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         return printed.strip() or "unknown"
 
+    def workers(self, pid: int) -> list[int]:
+        return named(pid, "fastgw-worker")
+
     def command(self, setup: Setup) -> list[str]:
         # Every connection of the workload and a few of the harness's own.
         needed = setup.workload.connections + 64
         limits = f"max_connections = {needed}\n" if needed > DEFAULT_MAX_CONNECTIONS else ""
         text = _CONFIG.format(
+            workers=setup.workload.workers,
             port=setup.port,
             limits=limits,
             tls=_TLS if setup.workload.tls else "",

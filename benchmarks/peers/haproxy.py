@@ -19,7 +19,7 @@ LARGE_BUFFER_BYTES = 64 * 1024
 
 _CONFIG = """\
 global
-    nbthread 1                          # one core to run on
+    nbthread {threads}                          # as many as cores to run on
     # Far above the workload's connections: HAProxy closes idle upstream connections once a quarter of the
     # descriptors that maxconn allows for are in use, and would then open one for every request.
     maxconn {max_connections}
@@ -75,6 +75,9 @@ class Haproxy:
         printed = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=False).stdout
         return " ".join(printed.split()[:3]).replace("HAProxy version ", "haproxy/")
 
+    def workers(self, pid: int) -> list[int]:
+        return [pid]
+
     def command(self, setup: Setup) -> list[str]:
         routes = "".join(f"/svc{number}/ svc{number}\n" for number in range(setup.workload.routes))
         (setup.directory / "routes.map").write_text(routes)
@@ -86,6 +89,7 @@ class Haproxy:
 def _render(setup: Setup) -> str:
     connections = setup.workload.connections
     return _CONFIG.format(
+        threads=setup.workload.workers,
         max_connections=max(LEAST_MAX_CONNECTIONS, connections + 64),
         buffer_bytes=LARGE_BUFFER_BYTES if setup.workload.response_body_bytes >= 1 << 20 else BUFFER_BYTES,
         idle_seconds=IDLE_SECONDS,

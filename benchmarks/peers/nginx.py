@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 
+from benchmarks.measure import process_tree
 from benchmarks.peers.peer import IDLE_SECONDS, REQUESTS_PER_CONNECTION, Setup
 from benchmarks.workloads import Kind
 
@@ -19,7 +20,7 @@ _LOG_FIELDS = (
 _CONFIG = """\
 daemon off;
 {user}
-worker_processes 1;                         # one core to run on
+worker_processes {workers};                         # as many as cores to run on
 worker_rlimit_nofile {files};
 pid {directory}/nginx.pid;
 error_log {directory}/error.log warn;
@@ -69,7 +70,7 @@ http {{
 
     server {{
         # 4096 is the system's own bound of waiting connections; nginx's default is 511.
-        listen 127.0.0.1:{port} {tls}backlog=4096;
+        listen 127.0.0.1:{port} {tls}{reuseport}backlog=4096;
 {certificate}        location / {{ set $route "-"; return 404; }}
 {locations}
     }}
@@ -86,8 +87,13 @@ _TLS = """\
 
 
 class Nginx:
-    name = "nginx"
+    """`reuseport`: a listening socket for each worker, as fastgw has them; nginx's own way is one for all."""
+
     logs_to_stdout = False
+
+    def __init__(self, reuseport: bool = False) -> None:
+        self.name = "nginx-reuseport" if reuseport else "nginx"
+        self._reuseport = reuseport
 
     def missing(self) -> str | None:
         return None if shutil.which("nginx") else "nginx is not installed"
@@ -96,9 +102,12 @@ class Nginx:
         printed = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
         return printed.strip().removeprefix("nginx version: ")
 
+    def workers(self, pid: int) -> list[int]:
+        return process_tree(pid)[1:]
+
     def command(self, setup: Setup) -> list[str]:
         config = setup.directory / "nginx.conf"
-        config.write_text(_render(setup))
+        config.write_text(_render(setup, self._reuseport))
         error_log = setup.directory / "error.log"
         return [
             shutil.which("nginx") or "nginx",
@@ -111,7 +120,7 @@ class Nginx:
         ]
 
 
-def _render(setup: Setup) -> str:
+def _render(setup: Setup, reuseport: bool) -> str:
     connections = setup.workload.connections
     # Idle clients use no upstream connection; busy ones may use one each at the same time.
     upstream = UPSTREAM_KEEPALIVE if setup.workload.kind is Kind.IDLE else max(connections, UPSTREAM_KEEPALIVE)
@@ -126,6 +135,8 @@ def _render(setup: Setup) -> str:
         backend_port=setup.backend_port,
         upstream_keepalive=upstream,
         port=setup.port,
+        workers=setup.workload.workers,
+        reuseport="reuseport " if reuseport else "",
         tls="ssl " if setup.workload.tls else "",
         certificate=_TLS.format(file=setup.certificate) if setup.workload.tls else "",
         head_buffer="64k" if setup.workload.response_body_bytes >= 64 * 1024 else "16k",

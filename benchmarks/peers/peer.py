@@ -43,6 +43,10 @@ class Peer(Protocol):
 
     def version(self) -> str: ...
 
+    def workers(self, pid: int) -> list[int]:
+        """The processes that carry the traffic, of the program that runs as `pid`."""
+        ...
+
     def command(self, setup: Setup) -> list[str]:
         """Writes its configuration into the directory; returns the command that runs it in the foreground."""
         ...

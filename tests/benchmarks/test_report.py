@@ -5,7 +5,20 @@ from xml.etree import ElementTree
 
 from benchmarks import picture, report
 from benchmarks.profiling import top
-from benchmarks.results import CPU_US, MEMORY_BYTES, OTHERS_SHARE, P50_US, Sample, summarize
+from benchmarks.results import (
+    CAPACITY,
+    CONNECTIONS_OF_64,
+    CONNECTIONS_OF_1000,
+    CPU_US,
+    CPU_US_OF_ONE,
+    CPU_US_OF_TWO,
+    MEMORY_BYTES,
+    OTHERS_SHARE,
+    P50_US,
+    REQUESTS_NEW,
+    Sample,
+    summarize,
+)
 
 SAMPLES = [
     Sample("json-bare", "fastgw", 1, {CPU_US: 27.04, P50_US: 1500.0, OTHERS_SHARE: 0.0}),
@@ -39,6 +52,20 @@ def test_figures_taken_beside_strangers_are_distrusted() -> None:
 def test_markdown_rows_have_as_many_cells_as_their_heading() -> None:
     for table in report.markdown(summarize(SAMPLES)).split("\n\n")[:2]:
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
+
+
+def test_two_workers_and_balance_have_tables_of_their_own() -> None:
+    samples = [
+        *SAMPLES,
+        Sample("two-workers", "fastgw", 1, {CPU_US_OF_ONE: 23.04, CPU_US_OF_TWO: 24.0, CAPACITY: 1.92}),
+        Sample("two-workers", "fastgw", 2, {CPU_US_OF_ONE: 23.04, CPU_US_OF_TWO: 23.04, CAPACITY: 2.0}),
+        Sample("balance", "fastgw", 1, {CONNECTIONS_OF_64: 1.06, CONNECTIONS_OF_1000: 1.01, REQUESTS_NEW: 1.02}),
+    ]
+    load, idle, scaling, balance = report.markdown(summarize(samples)).split("\n\n")[:4]
+    assert "requests/s" in load
+    assert "MiB without them" in idle
+    assert scaling.splitlines()[-1] == "| two-workers | fastgw | 23.0 | 23.5 | 1.96 (1.92-2.00) | - |"
+    assert balance.splitlines()[-1] == "| balance | fastgw | 1.06 | 1.01 | 1.02 |"
 
 
 def test_json_holds_every_round() -> None:

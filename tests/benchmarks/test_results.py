@@ -27,6 +27,11 @@ def test_the_ratio_is_the_median_of_the_rounds_with_its_extremes() -> None:
     assert (fastgw.medians[CPU_US], fastgw.least) == (11.0, 9.0)
 
 
+def test_figures_have_ranges() -> None:
+    (fastgw,) = summarize([sample("fastgw", n, cpu) for n, cpu in ((1, 9.0), (2, 30.0), (3, 11.0))])
+    assert fastgw.ranges == {CPU_US: (9.0, 30.0)}
+
+
 def test_a_round_with_problems_counts_for_nothing_and_spoils_the_row() -> None:
     samples = [sample("nginx", 1, 10.0), sample("nginx", 2, 10.0)]
     samples += [sample("fastgw", 1, 10.0), sample("fastgw", 2, 1.0, "3 read errors")]

@@ -1,6 +1,10 @@
-"""Load by full TLS handshakes: a new connection and a new session for each request. Prints what wrk's script prints.
+"""Load by new connections, one for each request: plain, or over TLS with a new session.
 
-`python -m benchmarks.handshakes REQUEST PORT CONNECTIONS SECONDS`: REQUEST is a file with the request's bytes.
+Unlike wrk, it resumes no session, and none of its requests is broken off when the time is over. It prints what wrk's
+script prints.
+
+`python -m benchmarks.new_connections REQUEST PORT CONNECTIONS SECONDS tls|plain`: REQUEST is a file with the request's
+bytes.
 """
 
 import json
@@ -18,11 +22,12 @@ from benchmarks.processes import connected
 class Client(threading.Thread):
     """One connection after the other, until it is time."""
 
-    def __init__(self, request: bytes, port: int, until: float) -> None:
+    def __init__(self, request: bytes, port: int, until: float, tls: bool) -> None:
         super().__init__()
         self._request = request
         self._port = port
         self._until = until
+        self._tls = tls
         self.took_us: list[float] = []
         self.read = 0
         self.errors = {"connect": 0, "read": 0, "status": 0}
@@ -31,7 +36,7 @@ class Client(threading.Thread):
         while (begun := time.monotonic()) < self._until:
             try:
                 plain = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_SECONDS)
-                with plain, connected(plain, tls=True) as connection:
+                with plain, connected(plain, self._tls) as connection:
                     connection.sendall(self._request)
                     answer = b"".join(iter(lambda: connection.recv(65536), b""))
             except ssl.SSLError:
@@ -46,9 +51,11 @@ class Client(threading.Thread):
 
 
 def main() -> None:
-    request, port, connections, seconds = sys.argv[1:]
+    file, port, connections, seconds, kind = sys.argv[1:]
+    request = Path(file).read_bytes()
     begun = time.monotonic()
-    clients = [Client(Path(request).read_bytes(), int(port), begun + float(seconds)) for _ in range(int(connections))]
+    until = begun + float(seconds)
+    clients = [Client(request, int(port), until, kind == "tls") for _ in range(int(connections))]
     for client in clients:
         client.start()
     for client in clients:

@@ -1,0 +1,39 @@
+"""What the peers are told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers import Setup, all_peers
+from benchmarks.workloads import WORKLOADS, named
+
+
+def configuration(peer: str, directory: Path, workers: int = 1) -> str:
+    """The file that the peer is started with."""
+    workload = replace(named("json-bare"), workers=workers)
+    command = all_peers()[peer].command(Setup(workload, directory, 20_000, 20_001, 1024))
+    return Path(command[-1]).read_text()
+
+
+def test_every_workload_is_for_peers_that_there_are() -> None:
+    assert {peer for workload in WORKLOADS for peer in workload.peers} == set(all_peers())
+
+
+@pytest.mark.parametrize(
+    ("peer", "told"),
+    [
+        ("fastgw", "workers = {}\n"),
+        ("nginx", "worker_processes {};"),
+        ("nginx-reuseport", "worker_processes {};"),
+        ("haproxy", "nbthread {} "),
+    ],
+)
+def test_a_peer_runs_as_many_workers_as_the_workload_says(peer: str, told: str, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        assert told.format(workers) in configuration(peer, tmp_path, workers)
+
+
+def test_nginx_has_a_socket_for_each_worker_only_where_its_name_says_so(tmp_path: Path) -> None:
+    assert " reuseport " in configuration("nginx-reuseport", tmp_path)
+    assert "reuseport" not in configuration("nginx", tmp_path)
