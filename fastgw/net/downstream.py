@@ -21,6 +21,7 @@ from fastgw.http1.message import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Data, Re
 from fastgw.http1.parse import STRAY_LINE_END
 from fastgw.net import splice
 from fastgw.net.clock import FOREVER
+from fastgw.net.reset import reset
 from fastgw.net.splice import SPLICE_MIN, Splice
 from fastgw.net.tls_transport import TlsTransport
 from fastgw.policy.forwarded import is_trusted, lines_before_host
@@ -587,7 +588,11 @@ class DownstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._last_answer = True
-        self.transport.abort()
+        if self._exchange is None or self.reading == TUNNEL:
+            self.transport.abort()
+        else:
+            # Its answer breaks off.
+            reset(self.transport)
 
     def pause_reading(self) -> None:
         if not self.paused and self.reading not in (CLOSED, SPLICE):
@@ -679,9 +684,9 @@ class DownstreamConnection(asyncio.Protocol):
             self.write_deadline = now + self._limits.write_timeout
             return
         self.write_deadline = FOREVER
+        reset(self.transport)
         if self._exchange is not None:
             self._exchange.client_left(errors.WRITE_TIMEOUT)
-        self.transport.abort()
 
     def _check_reading(self, now: float) -> None:
         exchange = self._exchange
@@ -689,13 +694,17 @@ class DownstreamConnection(asyncio.Protocol):
             if self._buffer:
                 self.refuse_unread(errors.HEAD_TIMEOUT)
             elif self.transport.get_write_buffer_size():
-                self.transport.abort()
+                reset(self.transport)
             else:
                 self.transport.close()
         elif self.reading == DRAIN or exchange is None:
-            if self.transport.get_write_buffer_size() < self._unsent:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent:
                 self._linger(now)
+            elif unsent:
+                reset(self.transport)
             else:
+                # What the kernel still has goes on to a client that reads it, however slowly.
                 self.transport.abort()
         elif exchange.deadline and exchange.deadline < now:
             self._last_answer = self._last_answer or self.reading in (BODY, SPLICE)

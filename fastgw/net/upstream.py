@@ -412,8 +412,8 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.response_end(b"")
         elif outcome in (splice.SINK_BROKE, splice.SINK_STALLED):
             self.exchange = None
-            exchange.client_left(errors.CLIENT_LEFT if outcome == splice.SINK_BROKE else errors.WRITE_TIMEOUT)
             exchange.downstream.abort()
+            exchange.client_left(errors.CLIENT_LEFT if outcome == splice.SINK_BROKE else errors.WRITE_TIMEOUT)
         else:
             self._fail(errors.UPSTREAM_RESET if outcome == splice.SOURCE_BROKE else errors.UPSTREAM_STALLED)
 
