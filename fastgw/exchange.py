@@ -11,6 +11,8 @@ Every exit goes through `_finish`, which logs it. What is sent, and to whom, is 
 
 from __future__ import annotations
 
+from copy import copy
+
 from fastgw import errors
 from fastgw.errors import Failure
 from fastgw.gateway import REQUEST_ID, Gateway
@@ -447,7 +449,7 @@ class Exchange:
             return
         line, lines, body = encode.canned(failure)
         if failure.closes:
-            self.request.keep_alive = False
+            self._ends_connection()
         self._reply(line, failure.status, lines + extra, body)
 
     def _reply(self, line: bytes, status: int, lines: bytes, body: bytes) -> None:
@@ -472,9 +474,14 @@ class Exchange:
         """The route's time is over."""
         self.fail(errors.ROUTE_TIMEOUT)
 
+    def _ends_connection(self) -> None:
+        # Later requests with the same header lines, on any connection, may be made from this head: it stays as it is.
+        self.request = copy(self.request)
+        self.request.keep_alive = False
+
     def crashed(self) -> None:
         """An exception on the way: a bug of ours, never the client's business."""
-        self.request.keep_alive = False
+        self._ends_connection()
         self.fail(errors.INTERNAL)
 
     def is_waiting(self) -> bool:

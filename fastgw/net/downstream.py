@@ -262,12 +262,18 @@ class DownstreamConnection(asyncio.Protocol):
         if len(head) + 4 > limits.head_size:
             self._refuse(exchange, errors.HEAD_TOO_LARGE)
             return
-        request = gateway.parser.parse(head, limits.target_size, limits.header_count, self._repeatable)
+        earlier = self._repeatable
+        if earlier is None:
+            earlier = self._server.heads.get(head[head.find(b"\r\n") :])
+        request = gateway.parser.parse(head, limits.target_size, limits.header_count, earlier)
         if isinstance(request, Failure):
             self._refuse(exchange, request)
             return
         if request.lines:
-            self._repeatable = request
+            if not self._requests:
+                self._server.remember(request)
+            earlier = request
+        self._repeatable = earlier
         self._requests += 1
         self._last_answer = not request.keep_alive or self._requests >= limits.requests_per_connection
         if request.body:

@@ -7,6 +7,7 @@ from collections.abc import Callable, MutableSequence
 
 from fastgw.counters import ACCEPTED, CLOSED, FAILED_HANDSHAKES
 from fastgw.gateway import Gateway
+from fastgw.http1.message import RequestHead
 from fastgw.net.arrival import Arrival
 from fastgw.net.clock import Sweep
 from fastgw.net.downstream import DownstreamConnection
@@ -15,6 +16,9 @@ from fastgw.net.origin import Origin
 from fastgw.net.refusals import Refusals
 from fastgw.net.tls_listener import TlsListener
 from fastgw.snapshot import Listener
+
+# Of up to 2 KiB each. Clients that send what nobody else sends push the others out, which then cost a parse again.
+_HEADS_REMEMBERED = 512
 
 
 class Server:
@@ -42,6 +46,8 @@ class Server:
         self.sweep = sweep
         self.refusals = refusals
         self.draining = False
+        # Of the first requests of connections, by their header lines: many clients send the same to the byte.
+        self.heads: dict[bytes, RequestHead] = {}
         self._counters = counters
         self._ticket_master = ticket_master
         self._report = report
@@ -62,6 +68,12 @@ class Server:
         if tls is None or not tls.hsts or origin.session is None:
             return DownstreamConnection(self.gateway, self, origin)
         return HstsConnection(self.gateway, self, origin, tls.hsts)
+
+    def remember(self, request: RequestHead) -> None:
+        """A request that may be repeated; a new connection may begin with the same header lines."""
+        if len(self.heads) >= _HEADS_REMEMBERED:
+            self.heads.clear()
+        self.heads[request.lines] = request
 
     def admit(self, connection: DownstreamConnection | Arrival) -> bool:
         """Takes a new connection in, unless there are as many as may be."""
@@ -88,6 +100,9 @@ class Server:
         if listener.tls != self.listener.tls:
             # Those who come from now on get the new certificates.
             self.tls = self._tls_of(listener)
+        if listener.limits != self.listener.limits:
+            # They were judged under the old ones.
+            self.heads.clear()
         self.listener = listener
         self._begins_with_request = self.tls is None and not listener.proxy_protocol
         for connection in self.connections:

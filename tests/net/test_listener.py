@@ -113,3 +113,64 @@ def test_in_the_end_everything_is_closed() -> None:
     rig.server.abort()
     rig.loop.run()
     assert (client.aborted, backend.closed, rig.server.connections) == (True, True, set())
+
+
+# Heads that are remembered.
+
+
+def test_a_new_connection_that_begins_as_another_did_is_answered_for_what_it_asks() -> None:
+    rig = Rig()
+    first, backend = rig.both()
+    first.receive(GET)
+    backend.receive(OK)
+    second = rig.client()
+    second.receive(GET.replace(b" / ", b" /other?a=b "))
+    assert backend.sent.count(b"GET / HTTP/1.1\r\n") == 1
+    assert backend.sent.count(b"GET /other?a=b HTTP/1.1\r\n") == 1
+    assert [head.path for head in rig.server.heads.values()] == [b"/"]
+
+
+def test_another_method_with_the_same_lines_is_another_request() -> None:
+    rig = Rig()
+    first, backend = rig.both()
+    first.receive(GET)
+    backend.receive(OK)
+    rig.client().receive(GET.replace(b"GET", b"DELETE"))
+    assert backend.sent.count(b"DELETE / HTTP/1.1\r\n") == 1
+
+
+def test_a_failure_that_ends_one_connection_ends_no_other_that_begins_alike() -> None:
+    rig = Rig('[[listeners]]\naddress = "127.0.0.1:0"\nlimits.body_min_rate = "1MB/s"\n' + CONFIG)
+    post = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\n"
+    slow, _ = rig.both()
+    slow.receive(post + b"o")
+    rig.after(10.1)
+    assert slow.sent.startswith(b"HTTP/1.1 408 ")
+    prompt, backend = rig.both()
+    prompt.receive(post + b"ok")
+    backend.receive(OK)
+    assert prompt.sent.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close" not in prompt.sent
+
+
+def test_what_clients_invent_is_not_remembered_without_a_bound() -> None:
+    rig = Rig()
+    backend = rig.backend()
+    for number in range(2000):
+        client = rig.client()
+        client.receive(GET[:-2] + b"X-A: %d\r\n\r\n" % number)
+        backend.receive(OK)
+        client.lose()
+    assert 0 < len(rig.server.heads) <= 512
+
+
+def test_heads_are_judged_again_under_new_limits() -> None:
+    rig = Rig()
+    first, backend = rig.both()
+    first.receive(GET[:-2] + b"X-A: b\r\n\r\n")
+    backend.receive(OK)
+    listener = rig.server.listener
+    rig.server.adopt(replace(listener, limits=replace(listener.limits, header_count=1)))
+    second = rig.client()
+    second.receive(GET[:-2] + b"X-A: b\r\n\r\n")
+    assert second.sent.startswith(b"HTTP/1.1 431 ")
