@@ -12,6 +12,7 @@ from statistics import median
 from timeit import default_timer as seconds_now
 
 from fastgw.policy.balancer import LeastRequests, PowerOfTwo, Random, RoundRobin
+from fastgw.policy.peak_ewma import PeakEwma
 
 SIZES = (1, 3, 10, 100)
 ROUNDS = 15
@@ -26,12 +27,16 @@ def build_picks(size: int) -> dict[str, Pick]:
     equal = (1,) * size
     mixed = tuple(range(1, size + 1))
     chance = random.Random(size).random
+    peak_ewma = PeakEwma(mixed, chance)
+    for endpoint in range(size):
+        peak_ewma.observe(endpoint, chance(), endpoint / size)
     return {
         "round-robin": RoundRobin(equal).pick,
         "by weight": RoundRobin(mixed).pick,
         "least": LeastRequests(mixed).pick,
         "random": Random(mixed, chance).pick,
         "two choices": PowerOfTwo(mixed, chance).pick,
+        "peak EWMA": peak_ewma.pick,
     }
 
 
