@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
+from math import fsum
 
 # Every endpoint is at its capacity, or excluded.
 NO_ENDPOINT = -1
@@ -37,7 +38,7 @@ class RoundRobin:
         self.weights = weights
         self._count = len(weights)
         self._are_equal = min(weights) == max(weights)
-        self._credit: list[float] = [0] * len(weights)
+        self._credit = [0.0] * len(weights)
         self._next = 0
 
     def set_weights(self, weights: tuple[float, ...]) -> None:
@@ -48,14 +49,14 @@ class RoundRobin:
         are_equal = min(weights) == max(weights)
         if not are_equal:
             # A credit of sum(weights) is one pick.
-            total = sum(weights)
+            total = fsum(weights)
             if self._are_equal:
                 turn = self._next / self._count
                 self._credit = [
                     (turn - 1 if endpoint < self._next else turn) * total for endpoint in range(self._count)
                 ]
             else:
-                scale = total / sum(self.weights)
+                scale = total / fsum(self.weights)
                 self._credit = [credit * scale for credit in self._credit]
         elif not self._are_equal:
             self._next = self._credit.index(max(self._credit))
@@ -85,7 +86,7 @@ class RoundRobin:
 
     def _pick_by_weight(self, active: list[int], capacity: int, excluded: int) -> int:
         credit = self._credit
-        gained: float = 0
+        gained = 0.0
         richest = NO_ENDPOINT
         for endpoint, weight in enumerate(self.weights):
             if active[endpoint] < capacity and not excluded >> endpoint & 1:
@@ -126,7 +127,7 @@ class LeastRequests:
         weights = self.weights
         least = NO_ENDPOINT
         least_load = 0
-        least_weight: float = 1
+        least_weight = 1.0
         endpoint = self._next
         for _ in weights:
             if active[endpoint] < capacity and not excluded >> endpoint & 1:
@@ -188,7 +189,7 @@ class WeightedDraw:
 
     def _scan(self, active: list[int], capacity: int, excluded: int) -> int:
         able = []
-        total: float = 0
+        total = 0.0
         for endpoint, weight in enumerate(self.weights):
             if active[endpoint] < capacity and not excluded >> endpoint & 1:
                 able.append(endpoint)
