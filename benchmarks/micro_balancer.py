@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import cycle
 from statistics import median
 from timeit import default_timer as seconds_now
 
 from fastgw.policy.balancer import LeastRequests, PowerOfTwo, Random, RoundRobin
+from fastgw.policy.maglev import Maglev, hash_of
 from fastgw.policy.peak_ewma import PeakEwma
 
 SIZES = (1, 3, 10, 100)
@@ -22,6 +24,17 @@ CAPACITY = 256
 Pick = Callable[[list[int], int, int], int]
 
 
+class ByKey:
+    """Maglev for one key after another, hashed as they come."""
+
+    def __init__(self, maglev: Maglev) -> None:
+        self._maglev = maglev
+        self._keys = cycle([b"203.0.113.%d" % number for number in range(256)])
+
+    def pick(self, active: list[int], capacity: int, excluded: int) -> int:
+        return self._maglev.pick_for(hash_of(next(self._keys)), active, capacity, excluded)
+
+
 def build_picks(size: int) -> dict[str, Pick]:
     """Each algorithm for that many endpoints, under the name that is printed."""
     equal = (1,) * size
@@ -30,6 +43,10 @@ def build_picks(size: int) -> dict[str, Pick]:
     peak_ewma = PeakEwma(mixed, chance)
     for endpoint in range(size):
         peak_ewma.observe(endpoint, chance(), endpoint / size)
+    names = tuple([f"10.0.0.{endpoint}:80" for endpoint in range(size)])
+    started = seconds_now()
+    maglev = Maglev(names, mixed)
+    print(f"a Maglev table for {size} endpoints filled in {seconds_now() - started:.3f} s")
     return {
         "round-robin": RoundRobin(equal).pick,
         "by weight": RoundRobin(mixed).pick,
@@ -37,6 +54,7 @@ def build_picks(size: int) -> dict[str, Pick]:
         "random": Random(mixed, chance).pick,
         "two choices": PowerOfTwo(mixed, chance).pick,
         "peak EWMA": peak_ewma.pick,
+        "maglev": ByKey(maglev).pick,
     }
 
 
@@ -53,9 +71,10 @@ def main() -> None:
     for size in SIZES:
         chooser = random.Random(size)
         active = [chooser.randrange(8) for _ in range(size)]
+        picks = build_picks(size)
         # None that can't be taken, and one in ten, but at least one.
         for excluded in (0, sum(1 << place for place in range(0, size, 10))):
-            for name, pick in build_picks(size).items():
+            for name, pick in picks.items():
                 cases[size, excluded, name] = (pick, active)
     measured: dict[tuple[int, int, str], list[float]] = {case: [] for case in cases}
     for _ in range(ROUNDS):

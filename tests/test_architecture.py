@@ -78,7 +78,7 @@ MAY_ASK_ALL_THE_SAME = {
 }
 
 # Files of policy that belong together; all others never import each other.
-FAMILIES = ({"router", "router_trie", "router_compile"}, {"balancer", "peak_ewma"})
+FAMILIES = ({"router", "router_trie", "router_compile"}, {"balancer", "peak_ewma", "maglev"})
 
 # What the workers must not even load: the configuration language, and what only people use.
 NEVER_IN_A_WORKER = (
