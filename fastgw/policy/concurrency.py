@@ -28,8 +28,10 @@ _IMPROVING = 0.1
 _USED_MIN = 0.5
 # The limit is at most halved by one window, before smoothing. As Netflix and Envoy.
 _GRADIENT_MIN = 0.5
-# For each window with dropped requests (time-outs, refusals): as Netflix's AIMD limit.
+# For each window in which more than this share was dropped: as Netflix's AIMD limit, which takes a single one for
+# enough. But a few always are, and then thousands of requests a second would end at the least limit.
 _BACKOFF = 0.9
+_DROPPED_MAX = 0.1
 # How long the limit may keep requests out before what is usual is measured anew: BBR takes 10 s, Envoy 60. It lasts
 # about three windows, so it costs 3% of what could have been answered.
 _PROBED_EVERY_S = 10.0
@@ -64,8 +66,8 @@ class ConcurrencyLimit:
     """One upstream's, in one worker. `limit` is how many requests may be in flight."""
 
     __slots__ = (
+        "_dropped",
         "_exact",
-        "_has_dropped",
         "_in_flight_max",
         "_phase",
         "_probe_windows",
@@ -93,7 +95,7 @@ class ConcurrencyLimit:
         self._samples = 0
         self._seconds = 0.0
         self._in_flight_max = 0
-        self._has_dropped = False
+        self._dropped = 0
 
     def admits(self, in_flight: int) -> bool:
         """Whether another request may go out beside those in flight."""
@@ -105,20 +107,20 @@ class ConcurrencyLimit:
         `was_dropped`: it got no answer, or one that means overload (503, 429, time-out); its time says nothing.
         """
         if was_dropped:
-            self._has_dropped = True
+            self._dropped += 1
         else:
             self._samples += 1
             self._seconds += seconds
         self._in_flight_max = max(self._in_flight_max, in_flight)
-        if now >= self._window_ends and (self._samples >= _SAMPLES_MIN or self._has_dropped):
+        if now >= self._window_ends and self._samples + self._dropped >= _SAMPLES_MIN:
             self._judge(now)
 
     def _judge(self, now: float) -> None:
         """At the end of a window."""
-        recent = self._seconds / self._samples if self._samples >= _SAMPLES_MIN else 0.0
-        if self._has_dropped:
+        if self._dropped > _DROPPED_MAX * (self._samples + self._dropped):
             self._set(self._exact * _BACKOFF)
-        elif recent > 0:
+        elif self._seconds > 0:
+            recent = self._seconds / self._samples
             if self._phase != _WORKING:
                 self._probe(recent, now)
             else:
@@ -127,7 +129,7 @@ class ConcurrencyLimit:
         self._samples = 0
         self._seconds = 0.0
         self._in_flight_max = 0
-        self._has_dropped = False
+        self._dropped = 0
 
     def _work(self, recent: float, now: float) -> None:
         keeps_out = self._in_flight_max >= self.limit

@@ -168,21 +168,32 @@ def test_nothing_is_judged_before_a_window_is_old_enough_and_has_enough_samples(
     assert limit.limit == 104
 
 
-def test_a_window_with_dropped_requests_takes_a_tenth_once() -> None:
-    limit = ConcurrencyLimit(ConcurrencySettings(initial_limit=100), 0.0)
-    for _ in range(50):
-        limit.sample(9.0, 90, True, 0.05)
-    assert window(limit, 0.01, 90, 0.1) == 90
-    # Without a single answer, too.
-    limit.sample(9.0, 90, True, 0.25)
-    assert limit.limit == 81
+def test_a_window_in_which_more_than_a_tenth_was_dropped_takes_a_tenth_once() -> None:
+    for dropped, expected in ((1, 102), (2, 90), (500, 90)):
+        limit = ConcurrencyLimit(ConcurrencySettings(initial_limit=100), 0.0)
+        for _ in range(dropped):
+            limit.sample(9.0, 90, True, 0.0625)
+        assert window(limit, 0.01, 90, 0.125) == expected
+
+
+def test_when_all_are_dropped_it_sinks_to_its_least() -> None:
+    limit = ConcurrencyLimit(DEFAULTS, 0.0)
+    for step in range(1, 400):
+        limit.sample(9.0, 90, True, 0.125 * step)
+    assert limit.limit == 4
 
 
 def test_the_time_of_dropped_requests_does_not_count_as_latency() -> None:
     limit = ConcurrencyLimit(DEFAULTS, 0.0)
     window(limit, 0.01, 15, 0.125)
-    window(limit, 0.01, 15, 0.25, dropped=5)
+    window(limit, 0.01, 15, 0.25, dropped=1)
+    window(limit, 0.01, 15, 0.375, dropped=5)
     assert limit.usual_s == pytest.approx(0.01)
+
+
+def test_a_clock_too_coarse_to_see_any_time_pass_moves_nothing() -> None:
+    limit = ConcurrencyLimit(DEFAULTS, 0.0)
+    assert [window(limit, 0.0, 20, 0.125 * step) for step in range(1, 100)] == [20] * 99
 
 
 def test_what_is_usual_sinks_fast_and_rises_slowly() -> None:
