@@ -140,6 +140,14 @@ def test_the_number_of_differences_is_bounded_and_it_is_told_that_there_are_more
         assert (len(result.differences), result.is_cut) == (wanted, cut)
 
 
+def test_nothing_more_is_compared_past_the_bound() -> None:
+    primary, mirror = ({"a": [{"b": [value] * 3}] * 3, "c": [value], "d": value} for value in (1, 2))
+    for most, cut in ((1, True), (3, True), (4, True), (10, True), (11, False)):
+        assert len(values(primary, mirror, MirrorSettings(max_differences=most))) == most
+        answers = [Answer(200, b"", json.dumps(body).encode()) for body in (primary, mirror)]
+        assert compare(*answers, MirrorSettings(max_differences=most)).is_cut == cut
+
+
 def test_what_is_nested_too_deep_is_compared_as_a_whole() -> None:
     primary, mirror = {"a": {"b": {"c": [1, True]}}}, {"a": {"b": {"c": [1, 1]}}}
     assert values(primary, mirror, MirrorSettings(max_depth=2)) == ['body $.a.b: {"c":[1,true]}, mirror: {"c":[1,1]}']
