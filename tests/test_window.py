@@ -12,7 +12,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_it_counts_what_a_list_of_all_would_count(steps: list[tuple[float, bool, bool]]) -> None:
     window = Window(10.0, 5.0)

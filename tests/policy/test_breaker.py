@@ -154,6 +154,23 @@ def test_one_failed_trial_opens_it_again_for_as_long() -> None:
     assert [made.allows(106.9), made.allows(107.0)] == [False, True]
 
 
+def test_trials_that_are_left_are_not_made_after_one_has_failed() -> None:
+    made = in_state(OPEN)
+    assert made.allows(105.0)
+    made.failed(105.0)
+    assert not made.allows(105.0)
+
+
+def test_successes_count_for_their_own_trials_only() -> None:
+    made = in_state(HALF_OPEN)
+    made.succeeded(101.0)
+    assert [made.allows(105.0), made.allows(105.0)] == [True, True]
+    made.succeeded(105.0)
+    assert made.state == HALF_OPEN
+    made.succeeded(105.0)
+    assert made.state == CLOSED
+
+
 def test_trials_that_are_never_answered_make_room_for_others() -> None:
     made = in_state(HALF_OPEN)
     assert [made.allows(104.9), made.allows(105.0), made.allows(105.0), made.allows(105.0)] == [
@@ -168,9 +185,16 @@ def test_what_failed_before_is_not_held_against_it_when_it_has_closed() -> None:
     made.failed(101.0)
     made.failed(101.0)
     assert made.state == CLOSED
+    by_rate = CircuitBreaker(BreakerSettings(consecutive_failures=0, min_answers=10, open_for=1.0, trials=1), 0.0)
+    for _ in range(10):
+        by_rate.failed(0.0)
+    assert by_rate.allows(1.0)
+    by_rate.succeeded(1.0)
+    by_rate.failed(1.0)
+    assert by_rate.state == CLOSED
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0, 5.0]), st.sampled_from(["ask", "good", "bad"])), max_size=60)
 )

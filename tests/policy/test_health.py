@@ -159,7 +159,7 @@ def test_what_drains_does_not_count_for_the_threshold() -> None:
 MASKS = st.integers(0, 0b111111)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MASKS, MASKS, MASKS, MASKS, MASKS, st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 def test_the_mask_keeps_its_promises(
     everyone: int, backups: int, unhealthy: int, ejected: int, draining: int, threshold: float

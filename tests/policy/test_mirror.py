@@ -192,7 +192,7 @@ def same(one: Any, two: Any) -> bool:
     return isinstance(one, bool) == isinstance(two, bool) and bool(one == two)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(JSON, JSON, st.integers(0, 4))
 def test_there_are_differences_exactly_when_values_differ(primary: Any, mirror: Any, depth: int) -> None:
     wanted = MirrorSettings(max_depth=depth)

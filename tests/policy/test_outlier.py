@@ -91,7 +91,7 @@ def test_answers_older_than_the_window_are_forgotten() -> None:
     assert fail(again, 0, 1, 9.0) == [True]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.0, 0.0, 0.125, 1.0, 4.0]), st.integers(0, 1), st.booleans()), max_size=80

@@ -75,7 +75,7 @@ def test_no_share_and_no_floor_are_no_retries() -> None:
     assert not budget.take(0.0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, 7.0]), st.integers(0, 9), st.integers(0, 3))),
     st.sampled_from([0.0, 0.25, 0.5]),
