@@ -104,6 +104,27 @@ QUEUE_TIMEOUT = Failure(
     proxy_error="connection_limit_reached",
     retry_after_s=1,
 )
+NO_ENDPOINT = Failure(
+    503,
+    "no-endpoint",
+    "No backend is available.",
+    proxy_error="destination_unavailable",
+    retry_after_s=1,
+)
+BREAKER_OPEN = Failure(
+    503,
+    "breaker-open",
+    "The backend fails, and is spared for a moment.",
+    proxy_error="destination_unavailable",
+    retry_after_s=1,
+)
+OVERLOADED = Failure(
+    503,
+    "overloaded",
+    "The backend has as many requests as it can bear.",
+    proxy_error="connection_limit_reached",
+    retry_after_s=1,
+)
 INTERNAL = Failure(500, "internal-error", "The gateway failed.", closes=True, proxy_error="proxy_internal_error")
 
 # The upstream's fault.

@@ -20,6 +20,7 @@ from fastgw.http1 import encode
 from fastgw.http1.fields import finder
 from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHead
 from fastgw.policy.forwarded import believe
+from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET, STATUS, TIMEOUT
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.tls_session import CLIENT_CERTIFICATE_LINES, TlsSession
 from fastgw.ports import Downstream, Pool, Upstream
@@ -35,8 +36,10 @@ AWAITED = 0
 BEGUN = 1
 ENDED = 2
 
-# RFC 9110 §9.2.2: these may be sent again when the connection died before an answer.
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"))
+# Answers below it are never retried.
+_LEAST_RETRIED = 400
+# From here on an answer speaks against the endpoint.
+_SERVER_ERROR = 500
 
 # RFC 9110 §4.2.2: what a URL leaves out.
 HTTPS_PORT = 443
@@ -71,6 +74,7 @@ class Exchange:
         "downstream",
         "ended",
         "endpoint",
+        "endpoint_index",
         "fields",
         "gateway",
         "host",
@@ -87,6 +91,7 @@ class Exchange:
         "status",
         "target",
         "tried",
+        "tries",
         "upstream_s",
         "upstream_started",
     )
@@ -112,9 +117,11 @@ class Exchange:
         self.replayable = True
         self.pool: Pool | None = None
         self.connection: Upstream | None = None
-        # A bit for each endpoint that could not be connected to.
+        # How often it was sent, or was to be; and a bit for each endpoint where that came to nothing.
+        self.tries = 0
         self.tried = 0
         self.endpoint = ""
+        self.endpoint_index = 0
         self.upstream_started = 0.0
         self.upstream_s = 0.0
         self.deadline = 0.0
@@ -311,22 +318,56 @@ class Exchange:
         """There is a connection, at once or at last."""
         self.connection = connection
         self.endpoint = connection.endpoint_name
+        self.endpoint_index = connection.endpoint_index
         self.upstream_started = self.gateway.now()
         if not self.request_complete:
             self.downstream.resume_reading()
         connection.send_request(self, self.pending, self.request_complete)
 
     def not_connected(self, failure: Failure, endpoint_index: int) -> None:
-        """No connection could be had; another endpoint is tried, once each (nothing has been sent yet)."""
-        if endpoint_index >= 0:
-            self.tried |= 1 << endpoint_index
-            pool = self.pool
-            if pool is not None and self.tried != pool.all_endpoints:
-                connection = pool.acquire(self, False)
-                if connection is not None:
-                    self.connected(connection)
-                return
-        self.fail(failure)
+        """No connection could be had, so nothing has been sent yet: another endpoint is tried, once each, unless the
+        upstream's retries say otherwise."""
+        pool = self.pool
+        if endpoint_index < 0 or pool is None:
+            self.fail(failure)
+            return
+        if pool.observer is not None:
+            pool.observer.answered(endpoint_index, True, 0.0, False)
+        self.tried |= 1 << endpoint_index
+        if pool.retries is not None:
+            if not self._retries(CONNECT_FAILURE):
+                self.fail(failure)
+        elif pool.has_others(self.tried):
+            self.tries += 1
+            self._forward(False)
+        else:
+            self.fail(failure)
+
+    def _retries(self, condition: int, status: int = 0, retry_after: bytes | None = None) -> bool:
+        """Whether it is sent again; then that is under way. `condition` is one of policy.retry."""
+        pool = self.pool
+        if pool is None or pool.retries is None or self.answer != AWAITED:
+            return False
+        wait_s = pool.retries.wait_s(self, condition, status, retry_after)
+        if wait_s < 0:
+            return False
+        if not pool.has_others(self.tried):
+            # All have been tried. Not the last one again, if that can be helped.
+            last = 1 << self.endpoint_index
+            self.tried = last if pool.has_others(last) else 0
+        self.tries += 1
+        if wait_s > 0:
+            if not self.request_complete:
+                self.downstream.pause_reading()
+            pool.try_again(self, wait_s)
+        else:
+            self._forward(False)
+        return True
+
+    def try_again(self) -> None:
+        """The wait before a retry is over."""
+        if self.is_waiting():
+            self._forward(False)
 
     # From downstream.
 
@@ -336,9 +377,20 @@ class Exchange:
         if self.connection is None:
             self.pending += data
             return
-        self.replayable = False
-        self.pending = b""
+        if self.pool is not None and self.pool.retries is not None and self.replayable:
+            self._keep_body(data, self.pool.retries.max_body)
+        else:
+            self.replayable = False
+            self.pending = b""
         self.connection.send_body(data)
+
+    def _keep_body(self, data: bytes, size_max: int) -> None:
+        """It may have to be sent again."""
+        if self.answer == AWAITED and len(self.pending) + len(data) <= size_max:
+            self.pending += data
+        else:
+            self.replayable = False
+            self.pending = b""
 
     def body_leaves(self) -> None:
         """More of the request's body goes to the connection without passing here: it can't be sent again."""
@@ -351,6 +403,8 @@ class Exchange:
         if self.connection is None:
             self.pending_trailers = trailers
         else:
+            if self.replayable:
+                self.pending_trailers = trailers
             self.connection.end_body(trailers)
 
     def client_left(self, failure: Failure) -> None:
@@ -367,9 +421,14 @@ class Exchange:
 
     def response_head(self, response: ResponseHead, first: Data, complete: bool) -> None:
         """The final answer's head, with the first of its body, and whether that is all of it."""
+        self.upstream_s = self.gateway.now() - self.upstream_started
+        if self.pool is not None and self.pool.observer is not None:
+            is_failure = response.status >= _SERVER_ERROR
+            self.pool.observer.answered(self.endpoint_index, is_failure, self.upstream_s, not is_failure)
+        if response.status >= _LEAST_RETRIED and self._retries_answer(response, complete):
+            return
         if complete:
             self.connection = None
-        self.upstream_s = self.gateway.now() - self.upstream_started
         self.status = response.status
         self.answer = BEGUN
         self.bytes_out = len(first)
@@ -430,10 +489,32 @@ class Exchange:
         `reused`: it had carried requests before, so the upstream may have closed it while this one was on its way.
         """
         self.connection = None
-        if unanswered and reused and self.replayable and self.request.method in _IDEMPOTENT:
+        if unanswered and reused and self.replayable and self.request.method in IDEMPOTENT:
             self._forward(True)
             return
-        self.fail(failure)
+        if self.pool is not None and self.pool.observer is not None:
+            waited_s = self.gateway.now() - self.upstream_started
+            # Whoever does not answer in time is that slow, at the least.
+            self.pool.observer.answered(self.endpoint_index, True, waited_s, failure is errors.RESPONSE_TIMEOUT)
+        self.tried |= 1 << self.endpoint_index
+        if failure is errors.RESPONSE_TIMEOUT:
+            condition = TIMEOUT
+        else:
+            condition = EMPTY_ANSWER if unanswered else RESET if failure is errors.UPSTREAM_RESET else 0
+        if not condition or not self._retries(condition):
+            self.fail(failure)
+
+    def _retries_answer(self, response: ResponseHead, complete: bool) -> bool:
+        """Whether the request is sent again for its answer's status; the answer is thrown away then."""
+        self.tried |= 1 << self.endpoint_index
+        connection = self.connection
+        self.connection = None
+        if self._retries(STATUS, response.status, response.header(b"retry-after")):
+            if not complete and connection is not None:
+                connection.discard()
+            return True
+        self.connection = connection
+        return False
 
     # Ends.
 

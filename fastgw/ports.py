@@ -69,6 +69,7 @@ class Upstream(Protocol):
     """A connection to an endpoint, lent to one exchange."""
 
     endpoint_name: str
+    endpoint_index: int  # in the snapshot's list
     congested: bool  # what is written to it waits
 
     def send_request(self, exchange: Exchange, first: bytes, complete: bool) -> None:
@@ -93,12 +94,29 @@ class Upstream(Protocol):
         """The exchange has no more use for it, and no other can have: it is closed."""
 
 
+class Observer(Protocol):
+    """Learns how endpoints do."""
+
+    def answered(self, endpoint: int, is_failure: bool, seconds: float, has_answered: bool) -> None:
+        """What became of a request, after `seconds`; `has_answered`: they tell of the endpoint's pace."""
+
+
+class Retries(Protocol):
+    """Whether a request is sent again."""
+
+    max_body: int  # of a request, to be kept for that; bytes
+
+    def wait_s(self, exchange: Exchange, condition: int, status: int, retry_after: bytes | None) -> float:
+        """How long to wait before; negative: it is not. `condition` is one of policy.retry."""
+
+
 class Pool(Protocol):
     """An upstream's connections."""
 
     name: str
     host: bytes  # the Host of a request that came without one
-    all_endpoints: int  # a bit for each endpoint
+    observer: Observer | None  # told of what becomes of requests
+    retries: Retries | None  # None: what fails is not sent again
 
     def acquire(self, exchange: Exchange, fresh: bool) -> Upstream | None:
         """A connection that is open, or None: then `exchange.connected` or `exchange.not_connected` is called
@@ -106,6 +124,12 @@ class Pool(Protocol):
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange waits no more."""
+
+    def has_others(self, tried: int) -> bool:
+        """Whether an endpoint is available whose bit is not set in `tried`."""
+
+    def try_again(self, exchange: Exchange, wait_s: float) -> None:
+        """Calls its `try_again` after a while."""
 
 
 class Log(Protocol):

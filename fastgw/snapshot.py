@@ -11,6 +11,11 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from fastgw.policy.breaker import BreakerSettings
+from fastgw.policy.concurrency import ConcurrencySettings
+from fastgw.policy.health import PANIC_THRESHOLD, HealthSettings
+from fastgw.policy.outlier import OutlierSettings
+from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, RetrySettings
 from fastgw.policy.router import Router
 from fastgw.policy.tls_session import CertificateNames
 
@@ -101,6 +106,8 @@ class Endpoint:
     name: str
     address: Address
     weight: int = 1
+    # Used when no other is available.
+    backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,31 @@ class UpstreamTls:
     cert: bytes = b""
     key: bytes = field(default=b"", repr=False)
     min_version: str = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How an endpoint is checked: by GET for `path`, or, when that is empty, by connecting."""
+
+    settings: HealthSettings
+    path: str = ""
+    # Empty: the endpoint's own.
+    host: str = ""
+    # First and last.
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+    # What the answer contains.
+    body: bytes = b""
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When a request is sent again. A body of up to `max_body` bytes is kept for that."""
+
+    settings: RetrySettings
+    budget_share: float = BUDGET_SHARE
+    budget_floor: float = BUDGET_FLOOR_PER_SECOND
+    max_body: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +171,16 @@ class Upstream:
     tls: UpstreamTls | None = None
     # "v1" or "v2": each connection begins with a header that tells of its client; "": none.
     proxy_protocol: str = ""
+    # What is hashed with balance = "hash": its kind, and its name where it has one.
+    hash_on: tuple[str, str] = ("", "")
+    slow_start: float = 0.0
+    panic_threshold: float = PANIC_THRESHOLD
+    # None: they are not made, kept, used.
+    health: HealthCheck | None = None
+    outliers: OutlierSettings | None = None
+    retry: Retries | None = None
+    breaker: BreakerSettings | None = None
+    concurrency: ConcurrencySettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +240,9 @@ class Route:
     rewrite: Rewrite | None = None
     # Of the whole exchange; 0: no bound but the upstream's own.
     timeout: float = 0.0
+    # What it says of its upstream's retries.
+    retries: bool = True
+    retries_any_method: bool = False
     request_edits: HeaderEdits | None = None
     response_edits: HeaderEdits | None = None
     # Its reply is for an ACME authority (RFC 8555 §8.3), which asks in plain text: given where all others are sent to

@@ -16,6 +16,7 @@ from fastgw.http1.message import RequestHead, ResponseHead
 from fastgw.http1.parse_response import parse_response
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.policy.tls_session import TlsSession
+from fastgw.ports import Observer, Retries
 from fastgw.snapshot import Snapshot
 
 _LISTENER = '[[listeners]]\nname = "in"\naddress = "127.0.0.1:0"\n'
@@ -144,6 +145,7 @@ class FakeConnection:
 
     def __init__(self, name: str = "b:1") -> None:
         self.endpoint_name = name
+        self.endpoint_index = 0
         self.exchange: Exchange | None = None
         self.events: list[str] = []
         self.target = b""
@@ -198,6 +200,10 @@ class FakePool:
         self.name = name
         self.host = b"backend.test"
         self.all_endpoints = (1 << endpoints) - 1
+        self.observer: Observer | None = None
+        self.retries: Retries | None = None
+        # Seconds that were asked for.
+        self.waits: list[float] = []
         self.given = list(given)
         self.asked: list[bool] = []
         self.waiting: list[Exchange] = []
@@ -215,6 +221,13 @@ class FakePool:
 
     def forget(self, exchange: Exchange) -> None:
         self.forgotten.append(exchange)
+
+    def has_others(self, tried: int) -> bool:
+        return tried != self.all_endpoints
+
+    def try_again(self, exchange: Exchange, wait_s: float) -> None:
+        self.waits.append(wait_s)
+        self.waiting.append(exchange)
 
 
 def response(head: bytes, to_head: bool = False) -> ResponseHead:

@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from fastgw import errors
 from fastgw.cli import cli
-from fastgw.config import schema
+from fastgw.config import resilience, schema
 from fastgw.config.load import load_text
 from fastgw.config.patterns import METHODS
 from fastgw.config.problems import toml_text
@@ -45,6 +45,12 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.Upstream: "### `[upstreams.NAME]`",
     schema.Endpoint: "Endpoints as tables:",
     schema.UpstreamTls: "\n`tls` as a table:",
+    resilience.Health: "`health` checks each endpoint",
+    resilience.Outliers: "`outliers` looks at the answers",
+    resilience.Retry: "#### Retries",
+    resilience.RouteRetry: "A route's `retry` as a table:",
+    resilience.Breaker: "`breaker` refuses requests",
+    resilience.Concurrency: "`concurrency` refuses with 503",
     schema.Route: "### `[[routes]]`",
     schema.Match: "`match`: for each name",
     schema.Split: "The parts of a split:",

@@ -13,6 +13,7 @@ from fastgw.config.addresses import HostPort
 from fastgw.config.document import Path, touches
 from fastgw.config.listener_checks import check_listener
 from fastgw.config.problems import Report, did_you_mean, names_there_are, path_text
+from fastgw.config.resilience import Concurrency
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
 
@@ -115,6 +116,21 @@ def _check_upstream(path: Path, upstream: Upstream, report: Report) -> None:
         _check_unix((*where, "address"), endpoint.address, report)
         if first.setdefault(endpoint.address.text, index) != index:
             report.at_value((*where, "address"), "the endpoint is there twice", "give one of them the weight of both")
+    if upstream.endpoints and all(endpoint.backup for endpoint in upstream.endpoints):
+        where = (*path, "endpoints", 0, "backup")
+        report.at_value(where, "all are backups, and there is nobody to stand in for", "remove backup from one")
+    if upstream.balance == "hash" and upstream.hash_on is None:
+        report.at_value((*path, "balance"), "nothing is said of what is hashed", 'write hash_on = "client.ip"')
+    if upstream.balance != "hash" and upstream.hash_on is not None:
+        report.at_key((*path, "hash_on"), "nothing is hashed", 'write balance = "hash"')
+    if upstream.concurrency:
+        check_concurrency((*path, "concurrency"), upstream.concurrency, report)
+
+
+def check_concurrency(path: Path, limits: Concurrency, report: Report) -> None:
+    if not limits.min_limit <= limits.initial_limit <= limits.max_limit:
+        message = "the limits are not in order"
+        report.at_key(path, message, "write min_limit <= initial_limit <= max_limit")
 
 
 def _check_expectation(path: Path, name: str | None, known: Sequence[str], report: Report) -> None:

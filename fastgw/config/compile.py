@@ -11,12 +11,15 @@ from fastgw.config import schema
 from fastgw.config.addresses import HostPort
 from fastgw.config.certificates import group_certificates
 from fastgw.config.checks import default_name
+from fastgw.config.compile_resilience import health_check, outlier_settings, retries
 from fastgw.config.cpus import usable_cpus
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Report, path_text
 from fastgw.config.route_checks import json_text
 from fastgw.config.tls_files import ListenerFiles, PemFiles, TlsFiles
+from fastgw.policy.breaker import BreakerSettings
+from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.router import Condition, Router, Rule
 from fastgw.snapshot import (
     AccessLog,
@@ -35,6 +38,11 @@ from fastgw.snapshot import (
     Upstream,
     UpstreamTls,
 )
+
+# Of an upstream.
+_MADE_APART = {
+    "endpoints", "tls", "proxy_protocol", "hash_on", "health", "outliers", "retry", "breaker", "concurrency",
+}  # fmt: skip
 
 
 def compile_config(config: schema.Config, router: Router, base: FilePath, tls_files: TlsFiles) -> Snapshot:
@@ -125,7 +133,7 @@ def _address(address: HostPort, base: FilePath) -> Address:
 
 def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFiles | None) -> Upstream:
     endpoints = tuple(
-        Endpoint(endpoint.address.text, _address(endpoint.address, base), endpoint.weight)
+        Endpoint(endpoint.address.text, _address(endpoint.address, base), endpoint.weight, endpoint.backup)
         for endpoint in upstream.endpoints
     )
     return Upstream(
@@ -133,7 +141,13 @@ def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFi
         endpoints=endpoints,
         tls=_upstream_tls(upstream.tls, files) if upstream.tls and files is not None else None,
         proxy_protocol=upstream.proxy_protocol or "",
-        **upstream.model_dump(exclude={"endpoints", "tls", "proxy_protocol"}),
+        hash_on=upstream.hash_on or ("", ""),
+        health=health_check(upstream.health) if upstream.health else None,
+        outliers=outlier_settings(upstream.outliers) if upstream.outliers else None,
+        retry=retries(upstream.retry) if upstream.retry else None,
+        breaker=BreakerSettings(**upstream.breaker.model_dump()) if upstream.breaker else None,
+        concurrency=ConcurrencySettings(**upstream.concurrency.model_dump()) if upstream.concurrency else None,
+        **upstream.model_dump(exclude=_MADE_APART),
     )
 
 
@@ -185,6 +199,8 @@ def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
         weights=tuple(part.weight for part in parts),
         rewrite=_rewrite(route, defaults),
         timeout=timeout or 0.0,
+        retries=route.retry is not False,
+        retries_any_method=route.retry.any_method if route.retry else False,
         request_edits=_edits(request),
         response_edits=_edits(response),
     )

@@ -8,29 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
+from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
+from fastgw.config.table import Table, section, setting
 from fastgw.config.values import LOG_FIELDS, OffOr, OnOrOff, Short
 
 DEFAULT_LOG_FIELDS = list(LOG_FIELDS[:15])
-
-
-def setting(default: Any, description: str) -> Any:
-    """A key with its default, as the file would write it."""
-    return Field(default, description=description)
-
-
-def section(table: type[BaseModel], description: str) -> Any:
-    """A table that is there with its defaults when the file doesn't have it."""
-    return Field(default_factory=table, description=description)
-
-
-class Table(BaseModel):
-    """A table: unknown keys are refused, and defaults are written as in the file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
 
 
 class Server(Table):
@@ -165,6 +152,7 @@ class Endpoint(Table):
         description="host:port, a name or an IP address, or a Unix socket.", examples=["10.0.0.1:80"]
     )
     weight: v.EndpointWeight = setting(1, "Its share of the requests, against the others' weights.")
+    backup: v.Flag = setting(False, "Whether it is used only when none of the others is available.")
 
 
 _read_endpoint = BeforeValidator(lambda value: v.in_table("address", "an address", ENDPOINT_HINT, value))
@@ -190,6 +178,9 @@ class Upstream(Table):
         description="The backends.", examples=[["10.0.0.1:80"]]
     )
     balance: v.Balance = setting("round-robin", "How an endpoint is chosen.")
+    hash_on: r.HashKey | None = setting(None, 'What decides with balance = "hash": the same goes to the same endpoint.')
+    slow_start: v.DurationOrZero = setting("0s", "For how long an endpoint that has come back gets less.")
+    panic_threshold: r.Share = setting("10%", "When fewer of the endpoints are available, all of them are used.")
     connect_timeout: v.Duration = setting("2s", "For a connection to be made.")
     response_timeout: v.Duration = setting("30s", "From the request's end to the end of the answer's head.")
     body_timeout: v.Duration = setting("60s", "Between two reads of an answer's body, or two writes of a request's.")
@@ -204,6 +195,21 @@ class Upstream(Table):
     )
     proxy_protocol: v.ProxyVersion = setting(
         False, "The version of the PROXY header with which each connection tells of its client; false: none."
+    )
+    health: Annotated[Health | Literal[False], OnOrOff(Health)] = setting(
+        False, "Whether and how endpoints are checked; true: by connecting to them."
+    )
+    outliers: Annotated[Outliers | Literal[False], OnOrOff(Outliers)] = setting(
+        False, "Whether and when an endpoint is ejected for its answers; true: with all the defaults."
+    )
+    retry: Annotated[Retry | Literal[False], OnOrOff(Retry)] = setting(
+        False, "Whether and when a request is sent again; true: with all the defaults."
+    )
+    breaker: Annotated[Breaker | Literal[False], OnOrOff(Breaker)] = setting(
+        False, "Whether and when the upstream is spared for a while; true: with all the defaults."
+    )
+    concurrency: Annotated[Concurrency | Literal[False], OnOrOff(Concurrency)] = setting(
+        False, "Whether the requests in flight are limited by the upstream's latency; true: with all the defaults."
     )
 
 
@@ -285,6 +291,9 @@ class Route(Table):
     rewrite: Rewrite | None = setting(None, "What the upstream gets instead of what the client sent.")
     timeout: v.DurationOrOff | None = setting(
         None, "For the whole exchange; none if absent, but the upstream's own hold."
+    )
+    retry: Annotated[RouteRetry | Literal[False], OffOr(RouteRetry)] | None = setting(
+        None, "What differs from the upstream's retries; false: there are none."
     )
     request: MessageEdits | None = setting(None, "Edits of the request on its way to the upstream.")
     response: MessageEdits | None = setting(None, "Edits of the answer on its way to the client.")

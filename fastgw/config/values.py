@@ -31,10 +31,10 @@ from fastgw.http1.target import parse_host, split_absolute
 LOG_FIELDS = (
     "time", "client", "method", "host", "path", "status", "bytes", "duration_ms", "upstream_ms", "route", "endpoint",
     "consumer", "cache", "reason", "request_id", "listener", "bytes_in", "upstream", "protocol",
-    "user_agent", "referer",
+    "user_agent", "referer", "attempts",
 )  # fmt: skip
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
-BALANCES = ("round-robin", "least-requests")
+BALANCES = ("round-robin", "least-requests", "power-of-two", "ewma", "random", "hash")
 LOG_FORMATS = ("json", "combined")
 TLS_VERSIONS = ("1.2", "1.3")
 PROXY_VERSIONS = ("v1", "v2")

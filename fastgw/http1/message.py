@@ -133,6 +133,11 @@ class ResponseHead:
         self.upgrade = b""
         self.hop_names: list[bytes] | None = None
 
+    def header(self, name: bytes) -> bytes | None:
+        """The last value of a field that has but one, or None."""
+        found = field_lines.values(self.fields, name)
+        return found[-1] if found else None
+
 
 def _unquote(text: bytes) -> bytes:
     return unquote_to_bytes(text.replace(b"+", b" ")) if b"%" in text or b"+" in text else text

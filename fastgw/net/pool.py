@@ -10,16 +10,17 @@ import asyncio
 import dataclasses
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from fastgw import errors
+from fastgw import errors, ports
 from fastgw.errors import Failure
 from fastgw.net import proxy_header
 from fastgw.net.clock import Sweep
 from fastgw.net.dial import Dialer
+from fastgw.net.endpoint_states import EndpointStates
+from fastgw.net.retries import Retries
 from fastgw.net.upstream import IDLE, UpstreamConnection
-from fastgw.policy.balancer import LeastRequests, RoundRobin
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
@@ -38,7 +39,7 @@ _GONE = 2
 
 
 class UpstreamPool:
-    """An upstream's connections in this worker. `active[i]` counts the requests in flight at endpoint i."""
+    """An upstream's connections in this worker. `wall` tells the time of day, in seconds."""
 
     def __init__(
         self,
@@ -48,19 +49,21 @@ class UpstreamPool:
         sweep: Sweep,
         loop: asyncio.AbstractEventLoop,
         report: Callable[[str], None],
+        wall: Callable[[], float],
     ) -> None:
         self.upstream = upstream
         self.name = upstream.name
         self.host = upstream.endpoints[0].name.encode() if not upstream.endpoints[0].address.path else b"localhost"
         self.gateway = gateway
-        weights = tuple(endpoint.weight for endpoint in upstream.endpoints)
-        least = upstream.balance == "least-requests"
-        self._balancer: LeastRequests | RoundRobin = LeastRequests(weights) if least else RoundRobin(weights)
+        self.states = states = EndpointStates(upstream, gateway.now, gateway.chance, report)
+        self.observer: ports.Observer | None = states if states.observes else None
+        self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
+        self.retries: ports.Retries | None = self._retries
+        self._pick = states.balancer.pick
         # What is left of its time when an idle connection is no longer taken for open.
         self._looked_at_s = upstream.idle_timeout - _TRUSTED_IDLE_S
-        self.active = [0] * len(weights)
-        self.all_endpoints = (1 << len(weights)) - 1
-        self._idle: list[list[UpstreamConnection]] = [[] for _ in weights]
+        self.active = states.active
+        self._idle: list[list[UpstreamConnection]] = [[] for _ in upstream.endpoints]
         self._queue: deque[tuple[float, Exchange]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         self._dialer = Dialer(upstream, resolver, loop, report, gateway.now)
@@ -68,6 +71,8 @@ class UpstreamPool:
         self.sweep = sweep
         self.loop = loop
         sweep.each_tick.append(self._expire_queue)
+        if states.ticks:
+            sweep.each_tick.append(states.tick)
 
     def __repr__(self) -> str:
         idle = [len(stack) for stack in self._idle]
@@ -77,8 +82,13 @@ class UpstreamPool:
 
     def acquire(self, exchange: Exchange, fresh: bool) -> UpstreamConnection | None:
         """A connection that is open, or None: then the exchange is told later, or has been told already."""
-        upstream = self.upstream
-        index = self._balancer.pick(self.active, upstream.max_connections, exchange.tried)
+        upstream, states = self.upstream, self.states
+        if not exchange.tries and not self._admit(exchange):
+            return None
+        if states.maglev is None:
+            index = self._pick(self.active, upstream.max_connections, exchange.tried | states.out)
+        else:
+            index = states.pick_by_key(exchange, upstream.max_connections)
         if index < 0:
             self._enqueue(exchange)
             return None
@@ -113,6 +123,31 @@ class UpstreamPool:
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         return None
+
+    def _admit(self, exchange: Exchange) -> bool:
+        """Whether a new request may go to any endpoint; else it has been told why not."""
+        exchange.tries = 1
+        if self._retries is not None:
+            self._retries.requested()
+        failure = self.states.refusal() if self.states.guards else None
+        if failure is None:
+            return True
+        exchange.not_connected(failure, -1)
+        return False
+
+    def has_others(self, tried: int) -> bool:
+        """Whether some endpoint is available and has not been tried."""
+        return tried | self.states.out != self.states.everyone
+
+    def try_again(self, exchange: Exchange, wait_s: float) -> None:
+        """Lets it go on after a while."""
+        self.loop.call_later(wait_s, exchange.try_again)
+
+    def set_unhealthy(self, names: Collection[str]) -> None:
+        """The endpoints whose checks fail."""
+        self.states.set_unhealthy(names)
+        if self._queue:
+            self.loop.call_soon(self._serve_queue)
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange waits no more."""
@@ -194,6 +229,9 @@ class UpstreamPool:
     # The queue.
 
     def _enqueue(self, exchange: Exchange) -> None:
+        if self.states.out == self.states.everyone:
+            exchange.not_connected(errors.NO_ENDPOINT, -1)
+            return
         if len(self._queue) >= self.upstream.max_queued:
             exchange.not_connected(errors.QUEUE_FULL, -1)
             return
@@ -219,12 +257,14 @@ class UpstreamPool:
         self._queue = passed_over
 
     def _has_room(self, exchange: Exchange) -> bool:
-        limit, tried = self.upstream.max_connections, exchange.tried
+        limit, tried = self.upstream.max_connections, exchange.tried | self.states.out
         return any(count < limit and not tried >> index & 1 for index, count in enumerate(self.active))
 
     def _expire_queue(self, now: float) -> None:
         if self._retired and not self._queue and not any(self.active) and not any(self._idle):
             self.sweep.each_tick.remove(self._expire_queue)
+            if self.states.ticks:
+                self.sweep.each_tick.remove(self.states.tick)
         while self._queue and self._queue[0][0] < now:
             _, exchange = self._queue.popleft()
             if exchange.is_waiting():

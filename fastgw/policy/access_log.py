@@ -53,6 +53,7 @@ _JSON = {
     "protocol": '"HTTP/1.`number[r.minor]`"',
     "user_agent": "`text(r.header(b'user-agent'))`",
     "referer": "`text(r.header(b'referer'))`",
+    "attempts": "`number[e.tries]`",
 }
 FIELDS = tuple(_JSON)
 

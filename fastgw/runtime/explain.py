@@ -17,10 +17,11 @@ from fastgw.http1.encode import status_line
 from fastgw.http1.fields import values
 from fastgw.http1.message import Data
 from fastgw.http1.parse import RequestParser
+from fastgw.net.endpoint_states import EndpointStates
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.policy.tls_session import TlsSession
-from fastgw.ports import Pool
-from fastgw.snapshot import Snapshot
+from fastgw.ports import Observer, Pool, Retries
+from fastgw.snapshot import Snapshot, Upstream
 
 # An address of the documentation (RFC 5737), for the client of a made-up request.
 _CLIENT = b"192.0.2.1"
@@ -69,7 +70,7 @@ def explain(snapshot: Snapshot, method: str, url: str, headers: list[tuple[str, 
         host = parsed.host_name.decode("latin-1")
         explanation.steps.append(Step("parse", "accepted", f"host {host}, path {parsed.path.decode('latin-1')}"))
         exchange.begin(parsed, b"", True)
-    _read_outcome(explanation, exchange, downstream)
+    _read_outcome(explanation, exchange, downstream, snapshot)
     return explanation
 
 
@@ -85,7 +86,7 @@ def _head(method: str, url: str, headers: list[tuple[str, str]]) -> bytes:
     return "\r\n".join(lines).encode("utf-8")
 
 
-def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoClient) -> None:
+def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoClient, snapshot: Snapshot) -> None:
     steps = explanation.steps
     route = exchange.route
     explanation.reason = exchange.reason
@@ -112,6 +113,9 @@ def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoC
     if route is not None:
         chosen = "the only upstream" if len(route.upstreams) == 1 else _why_split(exchange)
         steps.append(Step("forward", f"upstream {explanation.upstream}", chosen))
+    if explanation.upstream is not None:
+        verdict, why = _endpoint(snapshot.upstreams[explanation.upstream], exchange)
+        steps.append(Step("pick endpoint", verdict, why))
 
 
 def _why_route(exchange: Exchange) -> str:
@@ -126,6 +130,24 @@ def _why_split(exchange: Exchange) -> str:
     total = sum(route.weights)
     shares = zip(route.upstreams, route.weights, strict=True)
     return "a split: " + ", ".join(f"{name} {100 * weight / total:g} %" for name, weight in shares)
+
+
+def _endpoint(upstream: Upstream, exchange: Exchange) -> tuple[str, str]:
+    """Which would be chosen while all are well, and why."""
+    if len(upstream.endpoints) == 1:
+        return upstream.endpoints[0].name, "the only one"
+    backups = ", ".join(endpoint.name for endpoint in upstream.endpoints if endpoint.backup)
+    spared = f"; not {backups}: a backup is for when no other is available" if backups else ""
+    states = EndpointStates(upstream, lambda: 0.0, lambda: 0.0, lambda _: None)
+    if upstream.balance == "hash":
+        what = ":".join(filter(None, upstream.hash_on))
+        key = states.key(exchange)
+        if key is not None:
+            index = states.pick_by_key(exchange, upstream.max_connections)
+            return upstream.endpoints[index].name, f"{what} {key.decode('latin-1')} leads there{spared}"
+        return "any", f"the request has no {what}{spared}"
+    names = [endpoint.name for endpoint in upstream.endpoints if not endpoint.backup]
+    return " or ".join(names), f"by {upstream.balance}{spared}"
 
 
 def _lines(fields: bytes) -> list[str]:
@@ -181,11 +203,17 @@ class _NoPool:
     def __init__(self, name: str) -> None:
         self.name = name
         self.host = name.encode()
-        self.all_endpoints = 0
+        self.observer: Observer | None = None
+        self.retries: Retries | None = None
 
     def acquire(self, exchange: Exchange, fresh: bool) -> None: ...
 
     def forget(self, exchange: Exchange) -> None: ...
+
+    def has_others(self, tried: int) -> bool:
+        return False
+
+    def try_again(self, exchange: Exchange, wait_s: float) -> None: ...
 
 
 class _NoLog:

@@ -6,6 +6,7 @@
     (PREPARE, generation, snapshot, addresses)              (PREPARED, generation) or (REFUSED, generation)
     (COMMIT, generation)                                    (ADOPTED, generation)
     (ABORT, generation)
+    (HEALTH, Unhealthy)
     (DRAIN, kept addresses)                                 (LEAVING,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
@@ -29,8 +30,13 @@ REFUSED = "refused"
 COMMIT = "commit"
 ADOPTED = "adopted"
 ABORT = "abort"
+HEALTH = "health"
 DRAIN = "drain"
 LEAVING = "leaving"
+
+
+# The endpoints whose checks fail, by upstream; all of them.
+Unhealthy = dict[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +51,5 @@ class Start:
     cpu: int
     addresses: tuple[Address, ...]
     lent: frozenset[Address]
+    unhealthy: Unhealthy
     ticket_master: bytes = field(repr=False)

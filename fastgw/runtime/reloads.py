@@ -16,6 +16,7 @@ from fastgw.runtime.aside import aside
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.explain import explain
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
+from fastgw.runtime.health_checks import Checker
 from fastgw.runtime.report import report, report_bug
 from fastgw.runtime.sockets import CannotListen, SocketTable
 from fastgw.runtime.systemd import Notifier
@@ -55,6 +56,8 @@ class Reloads:
         self._events = events
         self._manager = manager
         self.acme = AcmeKeeper(events, self._adopt_again)
+        self.checker = Checker(workers.tell_unhealthy)
+        self.checker.adopt(loaded.snapshot)
 
     async def from_file(self) -> Event:
         """Reads the configuration's file. Raises Over."""
@@ -124,6 +127,8 @@ class Reloads:
         except RefusedError:
             self._table.remove(added)
             raise
+        self.checker.adopt(snapshot)
+        await self._workers.tell_unhealthy(self.checker.unhealthy())
         kept = {listener.address for listener in snapshot.listeners}
         self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
         return _needs_upgrade(before, snapshot)

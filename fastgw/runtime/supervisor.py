@@ -161,6 +161,7 @@ class Supervisor:
         self._begin(self._feed_watchdog())
         self._begin(self._reloads.watch())
         self._begin(self._reloads.acme.run())
+        self._begin(self._reloads.checker.run())
         self._control_socket = self._control_socket or _control_socket(self._config_path)
         if self._control_socket is not None:
             self._control = control.ControlServer(self._control_socket, self._obey)

@@ -24,6 +24,7 @@ from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
+from fastgw.runtime.messages import Unhealthy
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import AccessLog, Address, Listener, Snapshot
@@ -86,6 +87,7 @@ class Traffic:
             counters=counters,
         )
         self._pools: dict[str, UpstreamPool] = {}
+        self._unhealthy: Unhealthy = {}
         self._set_pools(snapshot)
 
     @property
@@ -121,12 +123,22 @@ class Traffic:
             if kept is None or kept.upstream != upstream:
                 if kept is not None:
                     before[name] = kept
-                kept = UpstreamPool(upstream, self.gateway, self._resolver, self._sweep, self._loop, report)
+                kept = UpstreamPool(upstream, self.gateway, self._resolver, self._sweep, self._loop, report, _wall)
+                if name in self._unhealthy:
+                    kept.set_unhealthy(self._unhealthy[name])
             self._pools[name] = kept
         self.gateway.pools = dict(self._pools)
         self.gateway.bind_routes()
         for pool in before.values():
             pool.retire()
+
+    def set_unhealthy(self, unhealthy: Unhealthy) -> None:
+        """The endpoints whose checks fail."""
+        before, self._unhealthy = self._unhealthy, unhealthy
+        for name, pool in self._pools.items():
+            names = unhealthy.get(name, frozenset())
+            if names != before.get(name, frozenset()):
+                pool.set_unhealthy(names)
 
     # Listeners.
 
@@ -239,6 +251,11 @@ class Traffic:
 
 def _open_log(settings: AccessLog) -> LogSink | NoLog:
     return NoLog() if settings.path == "off" else LogSink(settings, _wall_offset, report, report_exception)
+
+
+def _wall() -> float:
+    """The time of day."""
+    return time.time()  # noqa: TID251
 
 
 def _wall_offset() -> float:

@@ -120,6 +120,8 @@ class Worker:
         elif word == m.ABORT:
             # Their sockets close with them.
             self._prepared.pop(message[1], None)
+        elif word == m.HEALTH:
+            self._traffic.set_unhealthy(message[1])
         elif word == m.DRAIN:
             self._stop_but_keep(message[1])
 
@@ -212,6 +214,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
         traffic = Traffic(snapshot, counters, start.ticket_master, start.lent, loop)
+        traffic.set_unhealthy(start.unhealthy)
         worker = Worker(traffic, control, loop)
         runner.run(worker.run(sockets_of(start.addresses, descriptors)))
 

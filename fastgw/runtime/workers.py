@@ -78,6 +78,7 @@ class Workers:
         # No worker starts while a snapshot is on its way.
         self._turnstile = Turnstile()
         self._generation = 0
+        self._unhealthy: m.Unhealthy = {}
 
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
@@ -114,6 +115,13 @@ class Workers:
     def kill(self) -> None:
         for process in self._everyone:
             process.kill()
+
+    async def tell_unhealthy(self, unhealthy: m.Unhealthy) -> None:
+        """The endpoints whose checks fail: all workers know them, and those that are still to come."""
+        self._unhealthy = unhealthy
+        # Whoever starts meanwhile may have been told of those before.
+        for process in tuple(self._everyone):
+            await process.send((m.HEALTH, unhealthy))
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that serve."""
@@ -184,7 +192,7 @@ class Workers:
             self._memory.column(number)[HEARTBEAT] = 0
             addresses, sockets = self._sockets(number, [listener.address for listener in self.snapshot.listeners])
             cpu, lent = self._cpu_of(number), self._table.lent
-            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._ticket_master)
+            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._unhealthy, self._ticket_master)
             await process.send((m.START, start), [self._memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client, get
+from tests.support.client import Client, Received, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
+from tests.support.load import Load
 from tests.support.tls import Authority, TlsClient
 
 KEPT = 64
@@ -61,67 +61,6 @@ def config(number: int, backend: str, tls_port: int) -> str:
     """
 
 
-class Load:
-    """Clients in threads; `wrong` is what went wrong, and the serial numbers are those of the certificates seen."""
-
-    def __init__(self, connects: list[Callable[[], Client]]) -> None:
-        self.wrong: list[object] = []
-        self.serials: set[object] = set()
-        self.news = 0
-        self._asked = [0] * KEPT
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(self._keep, connects[number % len(connects)], number))
-            for number in range(KEPT)
-        ]
-        self._threads += [threading.Thread(target=self._guarded, args=(self._renew, one, 0)) for one in connects]
-
-    @property
-    def asked(self) -> int:
-        return sum(self._asked)
-
-    def _guarded(
-        self, work: Callable[[Callable[[], Client], int], None], connect: Callable[[], Client], number: int
-    ) -> None:
-        try:
-            work(connect, number)
-        except Exception as error:
-            self.wrong.append(error)
-
-    def _ask(self, client: Client, path: bytes) -> bool:
-        """Whether the connection goes on."""
-        answer = client.ask(get(path))
-        if answer.status != 200 or not (answer.body == b"backend" or answer.body.isdigit()):
-            self.wrong.append(answer)
-        return answer.values(b"connection") != [b"close"]
-
-    def _keep(self, connect: Callable[[], Client], number: int) -> None:
-        while not self._stop.is_set():
-            with connect() as client:
-                goes_on = True
-                while goes_on and not self._stop.is_set():
-                    self._asked[number] += 1
-                    goes_on = self._ask(client, b"/backend" if self._asked[number] % 2 else b"/number")
-
-    def _renew(self, connect: Callable[[], Client], _number: int) -> None:
-        while not self._stop.is_set():
-            with connect() as client:
-                self._ask(client, b"/number")
-                self.news += 1
-                if isinstance(client, TlsClient):
-                    self.serials.add((client.tls.getpeercert() or {})["serialNumber"])
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def done(gateway: GatewayProcess, command: str) -> None:
     answer = gateway.command(command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -136,10 +75,21 @@ def test_no_request_is_lost_by_reloads_upgrades_and_new_certificates(tmp_path: P
     context: ssl.SSLContext = authority.client()
     (tmp_path / "backend").mkdir()
     tls_port = free_port()
+    serials: set[object] = set()
+
+    def is_right(answer: Received) -> bool:
+        return answer.status == 200 and (answer.body == b"backend" or answer.body.isdigit())
+
+    def note_serial(client: Client) -> None:
+        if isinstance(client, TlsClient):
+            serials.add((client.tls.getpeercert() or {})["serialNumber"])
+
+    connects = [lambda: Client(gateway.address), lambda: TlsClient(("127.0.0.1", tls_port), context)]
+    requests = [get(b"/number"), get(b"/backend")]
     with (
         GatewayProcess(BACKEND, tmp_path / "backend") as backend,
         GatewayProcess(config(0, f"127.0.0.1:{backend.port}", tls_port), tmp_path) as gateway,
-        Load([lambda: Client(gateway.address), lambda: TlsClient(("127.0.0.1", tls_port), context)]) as load,
+        Load(connects, KEPT, lambda number: requests[number % 2], is_right, note_serial) as load,
     ):
         for number in range(1, RELOADS + 1):
             gateway.rewrite(config(number, f"127.0.0.1:{backend.port}", tls_port))
@@ -155,4 +105,4 @@ def test_no_request_is_lost_by_reloads_upgrades_and_new_certificates(tmp_path: P
     assert load.asked >= REQUESTS
     assert load.news > 100
     # The first one, and each that came in its place.
-    assert len(load.serials) >= SWAPS
+    assert len(serials) >= SWAPS

@@ -170,7 +170,7 @@ class Rig:
         self.gateway: Gateway = gateway_of(snapshot, self.clock, pools, lambda: 0.0)
         self.sweep = Sweep(loop, self.clock, self.gateway.failed)
         self.pool = UpstreamPool(
-            snapshot.upstreams["a"], self.gateway, Resolver(loop, self.clock), self.sweep, loop, no_report
+            snapshot.upstreams["a"], self.gateway, Resolver(loop, self.clock), self.sweep, loop, no_report, lambda: 0.0
         )
         pools["a"] = self.pool
         self.gateway.bind_routes()

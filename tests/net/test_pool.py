@@ -71,7 +71,8 @@ class PoolRig:
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         self.sweep = Sweep(loop, self.clock, self.gateway.failed)
         resolver = Resolver(asyncio.get_running_loop(), self.clock)
-        self.pool = UpstreamPool(snapshot.upstreams["a"], self.gateway, resolver, self.sweep, loop, no_report)
+        upstream = snapshot.upstreams["a"]
+        self.pool = UpstreamPool(upstream, self.gateway, resolver, self.sweep, loop, no_report, lambda: 0.0)
         self.gateway.pools["a"] = self.pool
         self.gateway.bind_routes()
 

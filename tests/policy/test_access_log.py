@@ -78,6 +78,8 @@ def test_every_field_of_an_exchange_is_told() -> None:
         "protocol": "HTTP/1.1",
         "user_agent": "u",
         "referer": "r",
+        # The pool of a test counts none.
+        "attempts": 0,
     }
 
 

@@ -59,6 +59,7 @@ def test_a_request_that_is_forwarded_is_told_step_by_step() -> None:
         "match route: item (captured 7)",
         "transform request: GET /v2/7?x=1 (rewritten by the route)",
         "forward: upstream a (the only upstream)",
+        "pick endpoint: b:1 (the only one)",
     ]
     assert told.request_headers[0] == "Host: inner.test"
     assert "X-Key: k" in told.request_headers
@@ -69,7 +70,7 @@ def test_a_request_that_is_forwarded_is_told_step_by_step() -> None:
 def test_a_split_is_told_with_its_shares() -> None:
     told = explained("/split")
     assert (told.route, told.path) == ("split", "/split")
-    assert steps(told)[-1] == "forward: upstream a (a split: a 75 %, b 25 %)"
+    assert steps(told)[-2] == "forward: upstream a (a split: a 75 %, b 25 %)"
 
 
 def test_a_condition_decides() -> None:
@@ -140,3 +141,31 @@ def test_what_is_told_is_what_an_exchange_does(method: str, url: str, headers: l
     if exchange.pool is not None:
         assert (told.upstream, told.path) == (exchange.pool.name, exchange.target.decode())
         assert told.request_headers[0] == f"Host: {exchange.host.decode()}"
+
+
+BALANCED = """
+[upstreams.a]
+endpoints = ["b:1", "b:2", { address = "b:3", backup = true }]
+BALANCE
+[[routes]]
+upstream = "a"
+"""
+
+
+@pytest.mark.parametrize(
+    ("balance", "told"),
+    [
+        ("", "b:1 or b:2 (by round-robin; not b:3: a backup is for when no other is available)"),
+        ('balance = "hash"\nhash_on = "header:X-User"', "any (the request has no header:x-user; not b:3:"),
+    ],
+)
+def test_the_endpoint_is_told_and_why_not_the_others(balance: str, told: str) -> None:
+    snapshot = snapshot_of(BALANCED.replace("BALANCE", balance))
+    assert steps(explain(snapshot, "GET", "/", []))[-1].startswith(f"pick endpoint: {told}")
+
+
+def test_by_key_it_is_the_one_that_traffic_would_have() -> None:
+    snapshot = snapshot_of(BALANCED.replace("BALANCE", 'balance = "hash"\nhash_on = "header:X-User"'))
+    told = [steps(explain(snapshot, "GET", "/", [("X-User", str(user))]))[-1] for user in range(20)]
+    assert {line.split()[2] for line in told} == {"b:1", "b:2"}
+    assert told[7].endswith("(header:x-user 7 leads there; not b:3: a backup is for when no other is available)")

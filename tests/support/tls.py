@@ -26,6 +26,12 @@ class Authority:
         made.private_key_pem.write_to_path(str(self.directory / f"{file}.key"))
         return made
 
+    def server(self, own: trustme.LeafCert) -> ssl.SSLContext:
+        """A server's context, with a certificate that was issued."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        own.configure_cert(context)
+        return context
+
     def client(self, version: ssl.TLSVersion | None = None, own: trustme.LeafCert | None = None) -> ssl.SSLContext:
         """A client's context: trusts the authority, speaks one version or all, and shows its own certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

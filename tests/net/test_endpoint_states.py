@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, cast
+
+from fastgw import errors
+from fastgw.net.endpoint_states import EndpointStates
+from fastgw.snapshot import Upstream
+from tests.fakes import Clock, snapshot_of
+
+ENDPOINTS = 'endpoints = ["h:1", "h:2", "h:3"]'
+
+
+def upstream(settings: str, endpoints: str = ENDPOINTS) -> Upstream:
+    text = f"""
+        [[listeners]]
+        address = "127.0.0.1:0"
+        [upstreams.a]
+        {endpoints}
+        {settings}
+        [[routes]]
+        upstream = "a"
+    """
+    return snapshot_of(text).upstreams["a"]
+
+
+class Told:
+    def __init__(self, settings: str, endpoints: str = ENDPOINTS) -> None:
+        self.clock = Clock()
+        self.told: list[str] = []
+        self.states = EndpointStates(upstream(settings, endpoints), self.clock, lambda: 0.25, self.told.append)
+
+    def picked(self, picks: int = 30) -> Counter[int]:
+        states = self.states
+        return Counter(states.balancer.pick(states.active, 10, states.out) for _ in range(picks))
+
+
+class KeyedRequest:
+    path = b"/items"
+
+    def header(self, name: bytes) -> bytes | None:
+        return b"alice" if name == b"x-user" else None
+
+    def cookie(self, name: bytes) -> bytes | None:
+        return b"bob" if name == b"user" else None
+
+    def query_value(self, name: bytes) -> bytes | None:
+        return b"carol" if name == b"user" else None
+
+
+class FakeExchange:
+    def __init__(self, client: bytes = b"192.0.2.1") -> None:
+        self.client = client
+        self.request = KeyedRequest()
+        self.tried = 0
+
+
+def test_without_anything_configured_nothing_is_looked_at() -> None:
+    states = Told("").states
+    assert (states.observes, states.guards, states.ticks, states.out) == (False, False, False, 0)
+
+
+def test_an_endpoint_whose_checks_fail_is_out_until_they_don_t() -> None:
+    made = Told("")
+    made.states.set_unhealthy({"h:2"})
+    assert set(made.picked()) == {0, 2}
+    made.states.set_unhealthy(frozenset())
+    assert set(made.picked()) == {0, 1, 2}
+    assert made.told == ["upstream a: h:2 is out: its checks fail", "upstream a: h:2 is back"]
+
+
+def test_backups_are_used_when_nobody_else_is_there() -> None:
+    made = Told("", 'endpoints = ["h:1", { address = "h:2", backup = true }]')
+    assert set(made.picked()) == {0}
+    made.states.set_unhealthy({"h:1"})
+    assert set(made.picked()) == {1}
+
+
+def test_when_all_are_unhealthy_all_are_used_unless_there_is_no_panic() -> None:
+    made = Told("")
+    made.states.set_unhealthy({"h:1", "h:2", "h:3"})
+    assert set(made.picked()) == {0, 1, 2}
+    calm = Told('panic_threshold = "0%"')
+    calm.states.set_unhealthy({"h:1", "h:2", "h:3"})
+    assert calm.states.out == calm.states.everyone
+
+
+def test_failures_eject_and_time_brings_back() -> None:
+    made = Told('outliers = { consecutive_failures = 2, eject_for = "10s" }')
+    for _ in range(2):
+        made.states.answered(1, True, 0.0, False)
+    assert made.states.out == 0b010
+    assert made.told == ["upstream a: h:2 is out: 2 failures in a row; ejected for 10 s"]
+    made.states.tick(made.clock.now + 10.1)
+    assert made.states.out == 0
+    assert made.told[1:] == ["upstream a: h:2 is back"]
+
+
+def test_one_that_comes_back_is_given_its_share_little_by_little() -> None:
+    made = Told('slow_start = "10s"')
+    made.states.set_unhealthy({"h:1"})
+    made.states.set_unhealthy(frozenset())
+    few = made.picked(100)[0]
+    made.clock.now += 10.1
+    made.states.tick(made.clock.now)
+    assert few < 15
+    assert made.picked(99)[0] == 33
+
+
+def test_peak_ewma_hears_of_good_answers_and_time_outs_only() -> None:
+    made = Told('balance = "ewma"')
+    states = made.states
+    states.answered(0, False, 0.010, True)
+    states.answered(1, True, 0.001, False)
+    states.answered(2, True, 0.500, True)
+    balancer = cast(Any, states.balancer)
+    assert [balancer.average(endpoint) for endpoint in range(3)] == [0.010, None, 0.500]
+
+
+def test_the_same_key_goes_to_the_same_endpoint() -> None:
+    for hash_on in ("client.ip", "path", "header:X-User", "cookie:user", "query:user"):
+        states = Told(f'balance = "hash"\nhash_on = "{hash_on}"').states
+        picked = {states.pick_by_key(cast(Any, FakeExchange()), 10) for _ in range(10)}
+        assert len(picked) == 1, hash_on
+    states = Told('balance = "hash"\nhash_on = "client.ip"').states
+    clients = [FakeExchange(b"192.0.2.%d" % number) for number in range(64)]
+    assert {states.pick_by_key(cast(Any, client), 10) for client in clients} == {0, 1, 2}
+
+
+def test_a_key_s_endpoint_that_is_out_is_passed_over() -> None:
+    states = Told('balance = "hash"\nhash_on = "client.ip"').states
+    owner = states.pick_by_key(cast(Any, FakeExchange()), 10)
+    states.set_unhealthy({f"h:{owner + 1}"})
+    assert states.pick_by_key(cast(Any, FakeExchange()), 10) not in (owner, -1)
+
+
+def test_a_request_without_the_key_goes_anywhere() -> None:
+    states = Told('balance = "hash"\nhash_on = "header:X-Nobody"').states
+    assert states.pick_by_key(cast(Any, FakeExchange()), 10) in (0, 1, 2)
+
+
+def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
+    made = Told('breaker = { consecutive_failures = 3, open_for = "5s", trials = 1 }')
+    for _ in range(3):
+        assert made.states.refusal() is None
+        made.states.answered(0, True, 0.0, False)
+    refusal = made.states.refusal()
+    assert refusal is not None
+    assert (refusal.reason, refusal.retry_after_s) == (errors.BREAKER_OPEN.reason, 5)
+    made.clock.now += 5.1
+    assert made.states.refusal() is None
+    made.states.answered(0, False, 0.01, True)
+    assert made.told == ["upstream a: the circuit breaker is open", "upstream a: the circuit breaker is closed"]
+
+
+def test_over_the_concurrency_limit_requests_are_refused() -> None:
+    made = Told("concurrency = { initial_limit = 5, min_limit = 4 }")
+    made.states.active[0] = 4
+    assert made.states.refusal() is None
+    made.states.active[1] = 1
+    assert made.states.refusal() is errors.OVERLOADED

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from fastgw.net.retries import Retries
+from fastgw.policy.retry import CONNECT_FAILURE, RESET, STATUS, TIMEOUT, RetrySettings
+from fastgw.snapshot import Retries as RetriesOf
+from fastgw.snapshot import Route
+from tests.fakes import Clock
+
+ROUTE = Route("r", ("a",), (1,))
+SETTINGS = RetrySettings(conditions=CONNECT_FAILURE | RESET | STATUS)
+
+
+class Request:
+    method = b"GET"
+
+
+class FakeExchange:
+    def __init__(self, route: Route | None = ROUTE, method: bytes = b"GET", tries: int = 1) -> None:
+        self.route = route
+        self.request = Request()
+        self.request.method = method
+        self.tries = tries
+        self.replayable = True
+
+
+def wait(
+    retries: Retries, exchange: FakeExchange, condition: int, status: int = 0, after: bytes | None = None
+) -> float:
+    return retries.wait_s(cast(Any, exchange), condition, status, after)
+
+
+@pytest.fixture
+def retries() -> Retries:
+    return Retries(RetriesOf(SETTINGS), Clock(), lambda: 0.0, lambda: 0.5)
+
+
+def test_no_time_is_lost_after_a_connection_that_failed(retries: Retries) -> None:
+    assert wait(retries, FakeExchange(), CONNECT_FAILURE) == 0.0
+    assert wait(retries, FakeExchange(), RESET) == pytest.approx(0.0125)
+    assert wait(retries, FakeExchange(tries=2), RESET) == pytest.approx(0.025)
+
+
+def test_what_was_not_asked_for_is_not_done(retries: Retries) -> None:
+    assert wait(retries, FakeExchange(), TIMEOUT) < 0
+    assert wait(retries, FakeExchange(), STATUS, 500) < 0
+    assert wait(retries, FakeExchange(), STATUS, 503) >= 0
+
+
+def test_an_endpoint_that_asks_for_time_gets_it_up_to_a_bound(retries: Retries) -> None:
+    assert wait(retries, FakeExchange(), STATUS, 503, b"1") == pytest.approx(1.0125)
+    assert wait(retries, FakeExchange(), STATUS, 503, b"2") < 0
+
+
+def test_a_route_may_want_none_but_after_failed_connections(retries: Retries) -> None:
+    exchange = FakeExchange(replace(ROUTE, retries=False))
+    assert wait(retries, exchange, RESET) < 0
+    assert wait(retries, exchange, CONNECT_FAILURE) == 0.0
+
+
+def test_a_route_may_allow_any_method(retries: Retries) -> None:
+    assert wait(retries, FakeExchange(method=b"POST"), RESET) < 0
+    assert wait(retries, FakeExchange(replace(ROUTE, retries_any_method=True), b"POST"), RESET) >= 0
+
+
+def test_what_is_refused_for_its_retry_after_is_not_charged() -> None:
+    retries = Retries(RetriesOf(SETTINGS, budget_share=0.0, budget_floor=0.1), Clock(), lambda: 0.0, lambda: 0.5)
+    assert wait(retries, FakeExchange(), STATUS, 503, b"9") < 0
+    assert wait(retries, FakeExchange(), STATUS, 503) >= 0
+    assert wait(retries, FakeExchange(), STATUS, 503) < 0
