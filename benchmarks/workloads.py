@@ -84,6 +84,11 @@ def _routes(count: int, start_seconds: float = 15.0) -> Workload:
 WORKLOADS: tuple[Workload, ...] = (
     Workload("json-bare", "small JSON, bare heads", smoke=True),
     Workload(
+        "guards",
+        "small JSON, bare heads; with and without all that guards an upstream",
+        peers=("fastgw", "fastgw-guarded", "nginx"),
+    ),
+    Workload(
         "json-browser",
         "small JSON, 12 browser headers, 1,000 routes",
         heads=Heads.BROWSER,

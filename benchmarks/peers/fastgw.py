@@ -1,4 +1,4 @@
-"""fastgw itself, with nothing set that its users would not set."""
+"""fastgw itself, with nothing set that its users would not set; and once more with all that guards an upstream."""
 
 import importlib.util
 import subprocess
@@ -37,12 +37,27 @@ path = "/svc{number}/*"
 upstream = "backend"
 """
 
+# All at once. The load is one of 64 connections, which the limit must not keep out.
+_GUARDS = """\
+balance = "ewma"
+health = { path = "/svc0/items/1027" }
+outliers = { latency_factor = 10 }
+retry = { on = ["connect-failure", "reset", "empty-answer", "timeout", "503"] }
+breaker = true
+concurrency = { initial_limit = 1000, min_limit = 1000, max_limit = 1000 }
+"""
+
 DEFAULT_MAX_CONNECTIONS = 10_000
 
 
 class Fastgw:
-    name = "fastgw"
+    """`guarded`: with health checks, ejection, retries, a breaker and a concurrency limit."""
+
     logs_to_stdout = False
+
+    def __init__(self, guarded: bool = False) -> None:
+        self.name = "fastgw-guarded" if guarded else "fastgw"
+        self._guards = _GUARDS if guarded else ""
 
     def missing(self) -> str | None:
         found = importlib.util.find_spec("fastgw") and importlib.util.find_spec("fastgw.__main__")
@@ -69,5 +84,6 @@ class Fastgw:
             backend_port=setup.backend_port,
         )
         config = setup.directory / "fastgw.toml"
+        text += self._guards
         config.write_text(text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes)))
         return [sys.executable, "-m", "fastgw", "run", str(config)]

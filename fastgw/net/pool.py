@@ -59,6 +59,7 @@ class UpstreamPool:
         self.observer: ports.Observer | None = states if states.observes else None
         self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
         self.retries: ports.Retries | None = self._retries
+        self._counts_requests = self._retries is not None or states.guards
         self._pick = states.balancer.pick
         # What is left of its time when an idle connection is no longer taken for open.
         self._looked_at_s = upstream.idle_timeout - _TRUSTED_IDLE_S
@@ -83,8 +84,10 @@ class UpstreamPool:
     def acquire(self, exchange: Exchange, fresh: bool) -> UpstreamConnection | None:
         """A connection that is open, or None: then the exchange is told later, or has been told already."""
         upstream, states = self.upstream, self.states
-        if not exchange.tries and not self._admit(exchange):
-            return None
+        if not exchange.tries:
+            exchange.tries = 1
+            if self._counts_requests and not self._admit(exchange):
+                return None
         if states.maglev is None:
             index = self._pick(self.active, upstream.max_connections, exchange.tried | states.out)
         else:
@@ -126,7 +129,6 @@ class UpstreamPool:
 
     def _admit(self, exchange: Exchange) -> bool:
         """Whether a new request may go to any endpoint; else it has been told why not."""
-        exchange.tries = 1
         if self._retries is not None:
             self._retries.requested()
         failure = self.states.refusal() if self.states.guards else None

@@ -119,9 +119,9 @@ class Workers:
     async def tell_unhealthy(self, unhealthy: m.Unhealthy) -> None:
         """The endpoints whose checks fail: all workers know them, and those that are still to come."""
         self._unhealthy = unhealthy
-        # Whoever starts meanwhile may have been told of those before.
         for process in tuple(self._everyone):
-            await process.send((m.HEALTH, unhealthy))
+            if process.has_served:
+                await process.send((m.HEALTH, unhealthy))
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that serve."""
@@ -196,6 +196,9 @@ class Workers:
             await process.send((m.START, start), [self._memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:
+                if start.unhealthy is not self._unhealthy:
+                    # There was news meanwhile.
+                    await process.send((m.HEALTH, self._unhealthy))
                 self._serving[number] = process
                 if len(self._serving) == self.count:
                     self._all_ready.set()

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.peers import Setup, all_peers
 from benchmarks.workloads import WORKLOADS, named
+from fastgw.config.load import load_text
 
 
 def configuration(peer: str, directory: Path, workers: int = 1) -> str:
@@ -32,6 +33,13 @@ def test_every_workload_is_for_peers_that_there_are() -> None:
 def test_a_peer_runs_as_many_workers_as_the_workload_says(peer: str, told: str, tmp_path: Path) -> None:
     for workers in (1, 2):
         assert told.format(workers) in configuration(peer, tmp_path, workers)
+
+
+def test_a_guarded_fastgw_has_a_configuration_with_all_guards(tmp_path: Path) -> None:
+    upstream = load_text(configuration("fastgw-guarded", tmp_path)).snapshot.upstreams["backend"]
+    guards = (upstream.health, upstream.outliers, upstream.retry, upstream.breaker, upstream.concurrency)
+    assert None not in guards
+    assert not load_text(configuration("fastgw", tmp_path)).snapshot.upstreams["backend"].retry
 
 
 def test_nginx_has_a_socket_for_each_worker_only_where_its_name_says_so(tmp_path: Path) -> None:
