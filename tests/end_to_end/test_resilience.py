@@ -196,7 +196,7 @@ def test_a_body_is_sent_again_whole(backends: list[Troubled], tmp_path: Path) ->
     backends[0].be("503")
     backends[1].be("reset")
     with (
-        GatewayProcess(config(backends, balance="round-robin"), tmp_path) as gateway,
+        GatewayProcess(config(backends, balance="round-robin", watched=False), tmp_path) as gateway,
         Client(gateway.address) as client,
     ):
         for size in (5, 40_000):
@@ -210,7 +210,7 @@ def test_a_body_is_sent_again_whole(backends: list[Troubled], tmp_path: Path) ->
 def test_the_log_tells_of_attempts(backends: list[Troubled], tmp_path: Path) -> None:
     backends[0].be("503")
     with (
-        GatewayProcess(config(backends, balance="round-robin"), tmp_path) as gateway,
+        GatewayProcess(config(backends, balance="round-robin", watched=False), tmp_path) as gateway,
         Client(gateway.address) as client,
     ):
         assert client.ask(get()).status == 200
