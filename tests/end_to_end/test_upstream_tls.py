@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from socket import SHUT_WR, create_server
+from socket import AF_INET, AF_INET6, SHUT_WR, create_server
 
 import pytest
 import trustme
@@ -27,12 +27,14 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 class TlsBackend:
     """Answers each request with "ok", and notes of each connection whether it resumed a session."""
 
-    def __init__(self, context: ssl.SSLContext, closes: bool = False) -> None:
+    def __init__(self, context: ssl.SSLContext, closes: bool = False, is_ipv6: bool = False) -> None:
         self._context = context
         self._closes = closes
         self.resumed: list[bool] = []
-        self._listener = create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        host, family = ("::1", AF_INET6) if is_ipv6 else ("127.0.0.1", AF_INET)
+        self._listener = create_server((host, 0), family=family)
+        port = self._listener.getsockname()[1]
+        self.address = f"[{host}]:{port}" if is_ipv6 else f"{host}:{port}"
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -62,6 +64,32 @@ def context_of(made: trustme.LeafCert) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.configure_cert(context)
     return context
+
+
+@pytest.mark.parametrize("is_ipv6", [False, True])
+def test_without_a_file_of_authorities_the_system_s_are_trusted(
+    is_ipv6: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's are OpenSSL's, which looks for them where SSL_CERT_FILE says."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "system.pem"))
+    backend = TlsBackend(context_of(authority.issue_cert("::1" if is_ipv6 else "127.0.0.1")), is_ipv6=is_ipv6)
+    config = f"""
+        [server]
+        workers = 1
+        [[listeners]]
+        address = "{LISTEN}"
+        [upstreams.backend]
+        endpoints = ["{backend.address}"]
+        tls = true
+        [[routes]]
+        upstream = "backend"
+    """
+    for trusted, status in (("system.pem", 200), ("nobody.pem", 502)):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / trusted))
+        with GatewayProcess(config, tmp_path) as gateway, Client(gateway.address) as client:
+            assert client.ask(get()).status == status
+    backend.close()
 
 
 @pytest.fixture(scope="module")
