@@ -15,17 +15,8 @@ from websockets.sync.server import ServerConnection, serve
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
 from tests.support.played import PlayedBackend
+from tests.support.websocket import SWITCHED, WEBSOCKET
 
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    b"Sec-WebSocket-Version: 13",
-)
-SWITCHED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-)
 # Text of five bytes, as a server sends it, and as a client does.
 HELLO = b"\x81\x05hello"
 MASKED_HELLO = b"\x81\x85\0\0\0\0hello"

@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 import pytest
 
+from tests.support.bodies import bodies, config, second_listener
 from tests.support.client import Client, get
-from tests.support.gateway import LISTEN, ROOT, GatewayProcess, free_port
+from tests.support.gateway import ROOT, GatewayProcess, free_port
 from tests.support.observe import ends, eventually
 from tests.support.played import PlayedBackend
 from tests.support.tls import Authority, TlsClient
@@ -31,47 +32,6 @@ TLS = """
 def played() -> Iterator[PlayedBackend]:
     with PlayedBackend() as running:
         yield running
-
-
-def config(body: str, upstream: str = "127.0.0.1:1", more: str = "", workers: int = 2) -> str:
-    return f"""
-        [server]
-        workers = {workers}
-        drain_timeout = "5s"
-
-        [[listeners]]
-        name = "public"
-        address = "{LISTEN}"
-        {more}
-
-        [upstreams.backend]
-        endpoints = ["{upstream}"]
-
-        [[routes]]
-        path = "/"
-        respond = {{ body = "{body}" }}
-
-        [[routes]]
-        path = "/forwarded"
-        upstream = "backend"
-    """
-
-
-def second_listener(address: str) -> str:
-    return f"""
-        [[listeners]]
-        name = "second"
-        address = "{address}"
-    """
-
-
-def bodies(gateway: GatewayProcess, clients: int = 20) -> set[bytes]:
-    """What so many new clients get; they come to all workers."""
-    found = set()
-    for _ in range(clients):
-        with Client(gateway.address) as client:
-            found.add(client.ask(get()).body)
-    return found
 
 
 def refused(gateway: GatewayProcess) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bodies import bodies, config, second_listener
 from tests.support.client import Client, get
-from tests.support.gateway import LISTEN, GatewayProcess, free_port
+from tests.support.gateway import GatewayProcess, free_port
 from tests.support.observe import eventually
 from tests.support.played import PlayedBackend
 from tests.support.tls import Authority, TlsClient
@@ -28,43 +29,10 @@ def played() -> Iterator[PlayedBackend]:
         yield running
 
 
-def config(body: str, upstream: str = "127.0.0.1:1", more: str = "", workers: int = 2) -> str:
-    return f"""
-        [server]
-        workers = {workers}
-        drain_timeout = "5s"
-
-        [[listeners]]
-        name = "public"
-        address = "{LISTEN}"
-        {more}
-
-        [upstreams.backend]
-        endpoints = ["{upstream}"]
-
-        [[routes]]
-        path = "/"
-        respond = {{ body = "{body}" }}
-
-        [[routes]]
-        path = "/forwarded"
-        upstream = "backend"
-    """
-
-
 def reload(gateway: GatewayProcess, text: str, number: int, outcome: str = "done") -> None:
     gateway.rewrite(text)
     gateway.signal(signal.SIGHUP)
     assert gateway.wait_until_it_says(f"event {number}: reload {outcome}"), gateway.stderr
-
-
-def bodies(gateway: GatewayProcess, clients: int = 20) -> set[bytes]:
-    """What so many new clients get; they come to all workers."""
-    found = set()
-    for _ in range(clients):
-        with Client(gateway.address) as client:
-            found.add(client.ask(GET).body)
-    return found
 
 
 def test_all_workers_have_the_new_configuration_and_connections_go_on(tmp_path: Path) -> None:
@@ -127,11 +95,7 @@ def test_a_configuration_whose_own_tests_fail_is_refused(tmp_path: Path) -> None
 
 def test_listeners_come_and_go(tmp_path: Path) -> None:
     port = free_port()
-    more = f"""
-        [[listeners]]
-        name = "second"
-        address = "127.0.0.1:{port}"
-    """
+    more = second_listener(f"127.0.0.1:{port}")
     with GatewayProcess(config("one"), tmp_path) as gateway:
         reload(gateway, config("two", more=more), 1)
         with Client(("127.0.0.1", port)) as client:
@@ -183,11 +147,7 @@ def test_a_tunnel_of_a_listener_that_is_gone_ends_with_the_drain_time_out(
     played: PlayedBackend, tmp_path: Path
 ) -> None:
     port = free_port()
-    more = f"""
-        [[listeners]]
-        name = "second"
-        address = "127.0.0.1:{port}"
-    """
+    more = second_listener(f"127.0.0.1:{port}")
     text = config("one", played.address, more=more).replace('"5s"', '"1s"')
     with GatewayProcess(text, tmp_path) as gateway, Client(("127.0.0.1", port)) as client:
         client.send(get(b"/forwarded", b"Connection: upgrade", b"Upgrade: echo"))

@@ -19,19 +19,10 @@ from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
 from tests.support.observe import connections_of, descriptors, eventually
 from tests.support.played import PlayedBackend, PlayedConnection
+from tests.support.websocket import SWITCHED, WEBSOCKET
 
 MIB = 1 << 20
 PATIENCE_S = 10.0
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    b"Sec-WebSocket-Version: 13",
-)
-SWITCHED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-)
 
 
 def talk(connection: ServerConnection) -> None:
