@@ -15,6 +15,7 @@ from fastgw.net.hsts import HstsConnection
 from fastgw.net.origin import Origin
 from fastgw.net.refusals import Refusals
 from fastgw.net.tls_listener import TlsListener
+from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.snapshot import Listener
 
 # Of up to 2 KiB each. Clients that send what nobody else sends push the others out, which then cost a parse again.
@@ -24,7 +25,7 @@ _HEADS_REMEMBERED = 512
 class Server:
     """A listener's connections. `draining`: each closes after its answer.
 
-    `refusals` is told of connections that never get as far as a request; `ticket_master` is what all workers make the
+    `refusals` is told of connections that never get as far as a request; `ticket_secret` is what all workers make the
     keys of TLS session tickets from; `report` writes a line on standard error; `counters` is the worker's column.
     """
 
@@ -35,7 +36,7 @@ class Server:
         sweep: Sweep,
         loop: asyncio.AbstractEventLoop,
         refusals: Refusals,
-        ticket_master: bytes,
+        ticket_secret: TicketSecret,
         report: Callable[[str], None],
         counters: MutableSequence[int] | memoryview,
     ) -> None:
@@ -49,13 +50,20 @@ class Server:
         # Of the first requests of connections, by their header lines: many clients send the same to the byte.
         self.heads: dict[bytes, RequestHead] = {}
         self._counters = counters
-        self._ticket_master = ticket_master
+        self._ticket_secret = ticket_secret
         self._report = report
         self.tls = self._tls_of(listener)
         self._begins_with_request = self.tls is None and not listener.proxy_protocol
 
     def _tls_of(self, listener: Listener) -> TlsListener | None:
-        return None if listener.tls is None else TlsListener(listener, listener.tls, self._ticket_master, self._report)
+        secret = self._ticket_secret.value
+        return None if listener.tls is None else TlsListener(listener, listener.tls, secret, self._report)
+
+    def set_ticket_secret(self, secret: TicketSecret) -> None:
+        """A new day's: sessions from before are not resumed any more."""
+        self._ticket_secret = secret
+        if self.tls is not None:
+            self.tls.set_ticket_keys(secret.value)
 
     def connect(self) -> DownstreamConnection | Arrival:
         """The protocol of a new connection."""

@@ -29,27 +29,33 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class TlsListener:
-    """What a listener's handshakes need. `ticket_master` is the secret of all workers; empty: tickets are this one's.
+    """What a listener's handshakes need. `ticket_secret` is that of all workers; empty: tickets are this one's.
 
     `report` is told, once, if tickets can't be shared.
     """
 
     def __init__(
-        self, listener: Listener, tls: ListenerTls, ticket_master: bytes, report: Callable[[str], None]
+        self, listener: Listener, tls: ListenerTls, ticket_secret: bytes, report: Callable[[str], None]
     ) -> None:
         self._tls = tls
+        self._name = listener.name
+        self._report = report
         self._contexts = [_context(tls, group) for group in tls.groups]
         # The handshake begins with it; the client's hello may choose another.
         self.context = self._contexts[0]
         self.context.sni_callback = self._choose
         sys.unraisablehook = _without_server_names
-        if ticket_master:
-            keys = _ticket_keys(listener.name, tls, ticket_master)
-            try:
-                for context in self._contexts:
-                    set_ticket_keys(context, keys)
-            except TicketKeysError as error:
-                report(f"listener {listener.name}: TLS sessions are resumed by the same worker only: {error}")
+        if ticket_secret:
+            self.set_ticket_keys(ticket_secret)
+
+    def set_ticket_keys(self, secret: bytes) -> None:
+        """Makes the keys of tickets from a secret; what was issued before is not known any more."""
+        keys = _ticket_keys(self._name, self._tls, secret)
+        try:
+            for context in self._contexts:
+                set_ticket_keys(context, keys)
+        except TicketKeysError as error:
+            self._report(f"listener {self._name}: TLS sessions are resumed by the same worker only: {error}")
 
     def _choose(self, side: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         if name is None or not isinstance(side, ServerSide):

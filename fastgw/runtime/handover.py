@@ -21,9 +21,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime import channel
 from fastgw.runtime.events import Event
 from fastgw.runtime.sockets import Inherited
@@ -51,7 +52,7 @@ class Estate:
     """What one gateway leaves to the next; `control` is the socket for commands."""
 
     inherited: Inherited
-    ticket_master: bytes = field(repr=False)
+    ticket_secret: TicketSecret
     control: socket.socket | None
 
 
@@ -130,7 +131,8 @@ def _packed(estate: Estate) -> tuple[dict[str, object], list[int]]:
     facts = {
         "addresses": [_plain(address) for address, _ in pairs],
         "lent": [_plain(address) for address in estate.inherited.lent],
-        "ticket_master": estate.ticket_master,
+        "ticket_secret": estate.ticket_secret.value,
+        "ticket_period": estate.ticket_secret.period,
         "has_control": estate.control is not None,
     }
     control = [] if estate.control is None else [estate.control.fileno()]
@@ -191,7 +193,8 @@ def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
     for address, descriptor in zip(facts["addresses"], rest, strict=True):
         sockets.setdefault(Address(*address), []).append(socket.socket(fileno=descriptor))
     lent = frozenset(Address(*address) for address in facts["lent"])
-    return Estate(Inherited(sockets, lent), facts["ticket_master"], control)
+    secret = TicketSecret(facts["ticket_secret"], facts["ticket_period"])
+    return Estate(Inherited(sockets, lent), secret, control)
 
 
 def ends_a_container(has_other_parent: bool) -> bool:

@@ -17,8 +17,9 @@ drains without having been told, so that another takes its place meanwhile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.snapshot import Address
 
 LOAD = "load"
@@ -42,7 +43,7 @@ Unhealthy = dict[str, frozenset[str]]
 @dataclass(frozen=True, slots=True)
 class Start:
     """What a worker needs to begin on the snapshot that it has loaded last: which of how many `workers` it is, and the
-    processor to stay on (-1: any). `program` is the version that its supervisor has, `ticket_master` what all workers
+    processor to stay on (-1: any). `program` is the version that its supervisor has, `ticket_secret` what all workers
     make the keys of TLS session tickets from; somebody else listens on at the addresses `lent` when we don't."""
 
     program: str
@@ -52,4 +53,4 @@ class Start:
     addresses: tuple[Address, ...]
     lent: frozenset[Address]
     unhealthy: Unhealthy
-    ticket_master: bytes = field(repr=False)
+    ticket_secret: TicketSecret

@@ -12,12 +12,14 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgw import __version__
 from fastgw.errors import ConfigError
+from fastgw.policy.ticket_secret import SECRET_SIZE, TicketSecret
 from fastgw.runtime import control, handover, systemd
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.process import let_signals_in, raise_file_limit
@@ -112,11 +114,12 @@ class Supervisor:
         self._is_successor = predecessor is not None
         estate = predecessor.estate if predecessor else None
         # In no snapshot, and so in no log or answer.
-        self._ticket_master = estate.ticket_master if estate else os.urandom(80)
+        new_secret = TicketSecret.begun(os.urandom(SECRET_SIZE), time.time())  # noqa: TID251
+        ticket_secret = estate.ticket_secret if estate else new_secret
         self._control_socket = estate.control if estate else None
         self._control: control.ControlServer | None = None
         self._events = Events()
-        self._workers = Workers(loaded.snapshot, table, self._events, self._ticket_master)
+        self._workers = Workers(loaded.snapshot, table, self._events, ticket_secret)
         self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager)
         self._status = Status(config_path, self._workers, table, self._events)
         self._state = COMING_UP
@@ -291,7 +294,7 @@ class Supervisor:
 
     async def _replacement(self) -> tuple[Event, frozenset[Address]]:
         """What has happened: another process has taken our place, and these addresses. Raises UpgradeError."""
-        estate = handover.Estate(self._table.for_successor(), self._ticket_master, self._control_socket)
+        estate = handover.Estate(self._table.for_successor(), self._workers.ticket_secret(), self._control_socket)
         successor = self._successor = handover.Successor(self._manager.for_successor(os.environ))
         try:
             kept = await successor.come_up(estate)

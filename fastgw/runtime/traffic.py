@@ -24,6 +24,7 @@ from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
+from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime.messages import Unhealthy
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
@@ -53,20 +54,20 @@ class Prepared:
 
 
 class Traffic:
-    """Everything that one worker runs. `counters` is its column of the shared memory; `ticket_master` is what the keys
+    """Everything that one worker runs. `counters` is its column of the shared memory; `ticket_secret` is what the keys
     of TLS session tickets are made from; somebody else listens on at the addresses `lent` when we don't."""
 
     def __init__(
         self,
         snapshot: Snapshot,
         counters: memoryview,
-        ticket_master: bytes,
+        ticket_secret: TicketSecret,
         lent: frozenset[Address],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
         self._lent = lent
-        self._ticket_master = ticket_master
+        self._ticket_secret = ticket_secret
         self._refusals = Refusals(report, time.monotonic)
         self._counters = counters
         self._date_until = 0.0
@@ -161,7 +162,7 @@ class Traffic:
             self._sweep,
             self._loop,
             self._refusals,
-            self._ticket_master,
+            self._ticket_secret,
             report,
             self._counters,
         )
@@ -247,6 +248,13 @@ class Traffic:
             wall = now + _wall_offset()
             self._date_until = now + 1.0 - wall % 1.0
             self.gateway.http_date = formatdate(wall, usegmt=True).encode()
+            self._renew_ticket_secret(wall)
+
+    def _renew_ticket_secret(self, wall: float) -> None:
+        before, self._ticket_secret = self._ticket_secret, self._ticket_secret.at(wall)
+        if self._ticket_secret is not before:
+            for server in self._servers():
+                server.set_ticket_secret(self._ticket_secret)
 
 
 def _open_log(settings: AccessLog) -> LogSink | NoLog:

@@ -213,7 +213,7 @@ def main() -> None:
     counters = SharedMemory(memory, start.workers).column(start.number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
-        traffic = Traffic(snapshot, counters, start.ticket_master, start.lent, loop)
+        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, loop)
         traffic.set_unhealthy(start.unhealthy)
         worker = Worker(traffic, control, loop)
         runner.run(worker.run(sockets_of(start.addresses, descriptors)))

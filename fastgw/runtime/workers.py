@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastgw import __version__
 from fastgw.counters import HEARTBEAT
+from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime import messages as m
 from fastgw.runtime import shared_memory
 from fastgw.runtime.channel import Message
@@ -58,13 +59,13 @@ class Change:
 class Workers:
     """`snapshot` is the one in force; there are to be `count` of them."""
 
-    def __init__(self, snapshot: Snapshot, table: SocketTable, events: Events, ticket_master: bytes) -> None:
+    def __init__(self, snapshot: Snapshot, table: SocketTable, events: Events, ticket_secret: TicketSecret) -> None:
         self.snapshot = snapshot
         self._table = table
         self._events = events
         self.count = snapshot.workers
         self._pickled = pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL)
-        self._ticket_master = ticket_master
+        self._ticket_secret = ticket_secret
         self._memory = shared_memory.create(self.count)
         self._loop = asyncio.get_running_loop()
         self._standby: WorkerProcess | None = None
@@ -122,6 +123,11 @@ class Workers:
         for process in tuple(self._everyone):
             if process.has_served:
                 await process.send((m.HEALTH, unhealthy))
+
+    def ticket_secret(self) -> TicketSecret:
+        """That of today."""
+        self._ticket_secret = self._ticket_secret.at(time.time())  # noqa: TID251
+        return self._ticket_secret
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that serve."""
@@ -192,7 +198,8 @@ class Workers:
             self._memory.column(number)[HEARTBEAT] = 0
             addresses, sockets = self._sockets(number, [listener.address for listener in self.snapshot.listeners])
             cpu, lent = self._cpu_of(number), self._table.lent
-            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._unhealthy, self._ticket_master)
+            secret = self.ticket_secret()
+            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._unhealthy, secret)
             await process.send((m.START, start), [self._memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:

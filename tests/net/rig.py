@@ -19,6 +19,7 @@ from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
 from fastgw.net.upstream import UpstreamConnection
+from fastgw.policy.ticket_secret import TicketSecret
 from tests.fakes import Bugs, Clock, FakeLog, gateway_of, snapshot_of
 
 CONFIG = '[upstreams.a]\nendpoints = ["b:1"]\n[[routes]]\nupstream = "a"\n'
@@ -183,7 +184,7 @@ class Rig:
             self.sweep,
             loop,
             self.refusals,
-            bytes(80),
+            TicketSecret(bytes(80), 0),
             no_report,
             self.gateway.counters,
         )

@@ -52,6 +52,17 @@ def test_two_workers_resume_each_other_s_sessions_and_other_listeners_do_not(ver
         assert connect(listener, client, met.session)[1].session_reused is resumes
 
 
+@pytest.mark.parametrize("version", BOTH)
+def test_a_new_secret_ends_the_sessions_of_the_one_before(version: ssl.TLSVersion) -> None:
+    client = client_context(version)
+    listener = made(TLS)
+    _, met = connect(listener, client)
+    listener.set_ticket_keys(bytes(80))
+    assert connect(listener, client, met.session)[1].session_reused is False
+    _, met = connect(listener, client)
+    assert connect(listener, client, met.session)[1].session_reused is True
+
+
 def test_without_a_secret_the_keys_are_its_own() -> None:
     client = client_context()
     _, met = connect(made(TLS, master=b""), client)

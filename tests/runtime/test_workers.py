@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fastgw.config.load import load_text
+from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime import messages as m
 from fastgw.runtime import workers as workers_module
 from fastgw.runtime.channel import Message
@@ -50,7 +51,7 @@ class Fragile(WorkerProcess):
 
 @asynccontextmanager
 async def running(first: Snapshot, table: SocketTable) -> AsyncIterator[Workers]:
-    workers = Workers(first, table, Events(), os.urandom(80))
+    workers = Workers(first, table, Events(), TicketSecret(os.urandom(80), 0))
     task = asyncio.create_task(workers.run())
     async with asyncio.timeout(30):
         await workers.ready()
