@@ -18,7 +18,11 @@ class FileWatch:
     """Begins with the files as they are."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = tuple(paths)
+        self.paths = tuple(paths)
+        self._known = self._changing = self._marks()
+
+    def take_note(self) -> None:
+        """The files are read now, as they are; nobody needs to be told."""
         self._known = self._changing = self._marks()
 
     def look(self) -> bool:
@@ -32,7 +36,7 @@ class FileWatch:
         return True
 
     def _marks(self) -> list[tuple[int, ...]]:
-        return [_mark(path) for path in self._paths]
+        return [_mark(path) for path in self.paths]
 
 
 def _mark(path: Path) -> tuple[int, ...]:

@@ -51,6 +51,8 @@ class Reloads:
         self.turn = asyncio.Lock()
         self.is_over = False
         self._config_path = config_path
+        self._config_file = FileWatch([config_path])
+        self._tls_files = FileWatch(loaded.tls_paths)
         self._table = table
         self._workers = workers
         self._events = events
@@ -61,22 +63,24 @@ class Reloads:
 
     async def from_file(self) -> Event:
         """Reads the configuration's file. Raises Over."""
-        return await self._reload(lambda: load_config(self._config_path), f"{self._config_path} is in force")
+
+        def load() -> LoadedConfig:
+            self._config_file.take_note()
+            return load_config(self._config_path)
+
+        return await self._reload(load, f"{self._config_path} is in force")
 
     async def watch(self) -> None:
         """Reloads what has changed: the files of TLS, and the configuration's if it says so. Raises Over."""
-        paths = self.loaded.tls_paths
-        tls, config = FileWatch(paths), FileWatch([self._config_path])
         while True:
             await asyncio.sleep(LOOK_S)
-            if self.loaded.tls_paths != paths:
-                paths = self.loaded.tls_paths
-                tls = FileWatch(paths)
+            if self.loaded.tls_paths != self._tls_files.paths:
+                self._tls_files = FileWatch(self.loaded.tls_paths)
             # What is written from now on is noticed.
             self.acme.adopt(self.loaded.acme)
-            if config.look() and self.loaded.snapshot.watch:
+            if self._config_file.look() and self.loaded.snapshot.watch:
                 await self.from_file()
-            elif tls.look():
+            elif self._tls_files.look():
                 await self._reload(self._load_again, "the files of TLS are read again")
 
     def _load_again(self) -> LoadedConfig:
@@ -88,6 +92,8 @@ class Reloads:
             if self.is_over:
                 raise Over
             self._manager.reloading()
+            # Every reload reads them.
+            self._tls_files.take_note()
             try:
                 loaded = await aside(lambda: tested(load()))
                 more = await self._adopt(loaded.snapshot)

@@ -292,6 +292,19 @@ def test_a_changed_configuration_is_found_where_it_asks_for_that(tmp_path: Path)
         assert eventually(lambda: bodies(gateway) == {b"two"})
 
 
+def test_a_change_that_was_told_is_not_found_again(tmp_path: Path) -> None:
+    def watched(body: str) -> str:
+        return config(body).replace("[server]", "[server]\n    watch = true")
+
+    with GatewayProcess(watched("one"), tmp_path) as gateway:
+        reload(gateway, watched("two"), 1)
+        # Were it found, that would be so within two looks; this is found by the next two.
+        gateway.rewrite(watched("three"))
+        assert gateway.wait_until_it_says("event 2: reload done")
+        assert eventually(lambda: bodies(gateway) == {b"three"})
+        assert "event 3" not in gateway.stderr
+
+
 def test_a_session_is_resumed_after_a_reload(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue("a", "a.test")

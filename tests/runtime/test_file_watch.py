@@ -38,3 +38,14 @@ def test_a_file_that_goes_and_comes_back_as_it_was_is_none(tmp_path: Path) -> No
     assert not watch.look()
     (tmp_path / "aside").rename(file)
     assert [watch.look() for _ in range(3)] == [False] * 3
+
+
+def test_what_was_read_meanwhile_is_not_told(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("one")
+    watch = FileWatch([file])
+    file.write_text("two, and longer")
+    watch.take_note()
+    assert [watch.look(), watch.look()] == [False, False]
+    file.write_text("three, and longer still")
+    assert [watch.look(), watch.look()] == [False, True]
