@@ -22,6 +22,7 @@ from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHea
 from fastgw.policy.forwarded import believe
 from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET, STATUS, TIMEOUT
 from fastgw.policy.router import METHOD_NOT_ALLOWED
+from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
 from fastgw.policy.tls_session import CLIENT_CERTIFICATE_LINES, TlsSession
 from fastgw.ports import Downstream, Pool, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
@@ -89,6 +90,8 @@ class Exchange:
         "route",
         "started",
         "status",
+        "sticks",
+        "sticky_token",
         "target",
         "tried",
         "tries",
@@ -117,6 +120,9 @@ class Exchange:
         self.replayable = True
         self.pool: Pool | None = None
         self.connection: Upstream | None = None
+        # Whether a cookie brings its client back, and what the one of the pool's is.
+        self.sticks = False
+        self.sticky_token: bytes | None = None
         # How often it was sent, or was to be; and a bit for each endpoint where that came to nothing.
         self.tries = 0
         self.tried = 0
@@ -270,7 +276,16 @@ class Exchange:
             return REPLY
         if route is not None and route.request_edits is not None:
             self.fields = edited(self.fields, route.request_edits)
+        if self.pool is not None and self.pool.sticky is not None:
+            self._take_cookie(self.pool.sticky)
         return CONTINUE
+
+    def _take_cookie(self, sticky: StickyCookie) -> None:
+        """The cookie by which a client comes back is the gateway's, and none of the upstream's business."""
+        self.sticks = True
+        self.sticky_token = self.request.cookie(sticky.name)
+        if self.sticky_token is not None:
+            self.fields = sticky.removed(self.fields)
 
     def _default_host(self) -> bytes:
         return self.pool.host if self.pool is not None else b""
@@ -450,7 +465,14 @@ class Exchange:
         route = self.route
         if route is not None and route.response_edits is not None:
             fields = edited(fields, route.response_edits)
-        return fields
+        return self._with_cookies(fields) if self.sticks else fields
+
+    def _with_cookies(self, fields: bytes) -> bytes:
+        """Tells the client how to come back, unless it knows."""
+        cookies = b""
+        if self.pool is not None and self.pool.sticky is not None:
+            cookies = self.pool.sticky.line(self.endpoint_index, self.sticky_token)
+        return for_one_client(fields) + cookies if cookies else fields
 
     def response_informational(self, response: ResponseHead) -> None:
         """An answer before the answer (RFC 9110 §15.2); HTTP/1.0 knows none."""

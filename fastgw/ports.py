@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
     from fastgw.http1.message import Data
+    from fastgw.policy.sticky_cookie import StickyCookie
     from fastgw.policy.tls_session import TlsSession
 
 
@@ -117,6 +118,7 @@ class Pool(Protocol):
     host: bytes  # the Host of a request that came without one
     observer: Observer | None  # told of what becomes of requests
     retries: Retries | None  # None: what fails is not sent again
+    sticky: StickyCookie | None  # None: no cookie brings its clients back
 
     def acquire(self, exchange: Exchange, fresh: bool) -> Upstream | None:
         """A connection that is open, or None: then `exchange.connected` or `exchange.not_connected` is called

@@ -17,6 +17,7 @@ from fastgw.policy.health import PANIC_THRESHOLD, HealthSettings
 from fastgw.policy.outlier import OutlierSettings
 from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, RetrySettings
 from fastgw.policy.router import Router
+from fastgw.policy.sticky_cookie import StickySettings
 from fastgw.policy.tls_session import CertificateNames
 
 
@@ -175,6 +176,7 @@ class Upstream:
     hash_on: tuple[str, str] = ("", "")
     slow_start: float = 0.0
     panic_threshold: float = PANIC_THRESHOLD
+    sticky: StickySettings | None = None
     # None: they are not made, kept, used.
     health: HealthCheck | None = None
     outliers: OutlierSettings | None = None

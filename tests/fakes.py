@@ -15,6 +15,7 @@ from fastgw.gateway import Gateway
 from fastgw.http1.message import RequestHead, ResponseHead
 from fastgw.http1.parse_response import parse_response
 from fastgw.policy.forwarded import lines_before_host
+from fastgw.policy.sticky_cookie import StickyCookie
 from fastgw.policy.tls_session import TlsSession
 from fastgw.ports import Observer, Retries
 from fastgw.snapshot import Snapshot
@@ -202,6 +203,7 @@ class FakePool:
         self.all_endpoints = (1 << endpoints) - 1
         self.observer: Observer | None = None
         self.retries: Retries | None = None
+        self.sticky: StickyCookie | None = None
         # Seconds that were asked for.
         self.waits: list[float] = []
         self.given = list(given)

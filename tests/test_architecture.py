@@ -79,7 +79,11 @@ MAY_ASK_ALL_THE_SAME = {
 }
 
 # Files of policy that belong together; all others never import each other.
-FAMILIES = ({"router", "router_trie", "router_compile"}, {"balancer", "peak_ewma", "maglev"})
+FAMILIES = (
+    {"router", "router_trie", "router_compile"},
+    {"balancer", "peak_ewma", "maglev"},
+    {"sticky", "sticky_cookie"},
+)
 
 # What the workers must not even load: the configuration language, and what only people use.
 NEVER_IN_A_WORKER = (
@@ -132,6 +136,9 @@ TESTED_IN: dict[str, str] = {
     "fastgw/config/route_checks.py": _BAD_CONFIGS,
     "fastgw/config/values.py": _BAD_CONFIGS,
     "fastgw/config/resilience.py": "tests/config/test_json_schema.py",
+    "fastgw/config/sticky.py": _BAD_CONFIGS,
+    "fastgw/config/sticky_checks.py": _BAD_CONFIGS,
+    "fastgw/config/compile_sticky.py": "tests/config/test_compile.py",
     "fastgw/config/table.py": "tests/config/test_json_schema.py",
     "fastgw/config/compile_resilience.py": "tests/config/test_compile.py",
     "fastgw/config/schema.py": "tests/config/test_json_schema.py",

@@ -16,6 +16,7 @@ from fastgw.config.problems import Report, did_you_mean, names_there_are, path_t
 from fastgw.config.resilience import Concurrency
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
+from fastgw.config.sticky_checks import check_sticky
 
 # sun_path of Linux's sockaddr_un has 108 bytes with its final NUL.
 _UNIX_PATH_MAX = 107
@@ -123,6 +124,8 @@ def _check_upstream(path: Path, upstream: Upstream, report: Report) -> None:
         report.at_value((*path, "balance"), "nothing is said of what is hashed", 'write hash_on = "client.ip"')
     if upstream.balance != "hash" and upstream.hash_on is not None:
         report.at_key((*path, "hash_on"), "nothing is hashed", 'write balance = "hash"')
+    if upstream.sticky is not None:
+        check_sticky((*path, "sticky"), upstream.sticky, report)
     if upstream.concurrency:
         check_concurrency((*path, "concurrency"), upstream.concurrency, report)
 

@@ -12,6 +12,7 @@ from fastgw.config.addresses import HostPort
 from fastgw.config.certificates import group_certificates
 from fastgw.config.checks import default_name
 from fastgw.config.compile_resilience import health_check, outlier_settings, retries
+from fastgw.config.compile_sticky import sticky_settings
 from fastgw.config.cpus import usable_cpus
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
@@ -41,7 +42,7 @@ from fastgw.snapshot import (
 
 # Of an upstream.
 _MADE_APART = {
-    "endpoints", "tls", "proxy_protocol", "hash_on", "health", "outliers", "retry", "breaker", "concurrency",
+    "endpoints", "tls", "proxy_protocol", "hash_on", "sticky", "health", "outliers", "retry", "breaker", "concurrency",
 }  # fmt: skip
 
 
@@ -142,6 +143,7 @@ def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFi
         tls=_upstream_tls(upstream.tls, files) if upstream.tls and files is not None else None,
         proxy_protocol=upstream.proxy_protocol or "",
         hash_on=upstream.hash_on or ("", ""),
+        sticky=sticky_settings(upstream.sticky, f"fastgw_{name}") if upstream.sticky else None,
         health=health_check(upstream.health) if upstream.health else None,
         outliers=outlier_settings(upstream.outliers) if upstream.outliers else None,
         retry=retries(upstream.retry) if upstream.retry else None,

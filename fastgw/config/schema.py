@@ -14,6 +14,7 @@ from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
+from fastgw.config.sticky import Sticky
 from fastgw.config.table import Table, section, setting
 from fastgw.config.values import LOG_FIELDS, OffOr, OnOrOff, Short
 
@@ -179,6 +180,7 @@ class Upstream(Table):
     )
     balance: v.Balance = setting("round-robin", "How an endpoint is chosen.")
     hash_on: r.HashKey | None = setting(None, 'What decides with balance = "hash": the same goes to the same endpoint.')
+    sticky: Sticky | None = setting(None, "A cookie that brings a client back to its endpoint.")
     slow_start: v.DurationOrZero = setting("0s", "For how long an endpoint that has come back gets less.")
     panic_threshold: r.Share = setting("10%", "When fewer of the endpoints are available, all of them are used.")
     connect_timeout: v.Duration = setting("2s", "For a connection to be made.")

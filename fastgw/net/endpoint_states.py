@@ -20,6 +20,7 @@ from fastgw.policy.maglev import Maglev, hash_of
 from fastgw.policy.outlier import OutlierDetector
 from fastgw.policy.peak_ewma import PeakEwma
 from fastgw.policy.slow_start import SlowStart, WarmingWeights
+from fastgw.policy.sticky_cookie import StickyCookie
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
@@ -52,6 +53,9 @@ class EndpointStates:
         self.everyone = (1 << len(endpoints)) - 1
         self.maglev = _maglev(upstream, weights) if upstream.balance == "hash" else None
         self.balancer = _balancer(upstream.balance, weights, chance)
+        self.sticky = _sticky(upstream)
+        # Whether the request itself says where it goes.
+        self.looks_at_request = self.maglev is not None or self.sticky is not None
         self._ewma = self.balancer if isinstance(self.balancer, PeakEwma) else None
         self._warming = WarmingWeights(SlowStart(upstream.slow_start), weights) if upstream.slow_start else None
         self._is_warm = True
@@ -67,6 +71,17 @@ class EndpointStates:
         self.out = self._out()
 
     # Who is next.
+
+    def pick_for(self, exchange: Exchange, capacity: int) -> int:
+        """Where the client's cookie leads if that endpoint can be taken; else as for a client without one."""
+        unavailable = exchange.tried | self.out
+        if self.sticky is not None:
+            place = self.sticky.place(exchange.sticky_token)
+            if place >= 0 and self.active[place] < capacity and not unavailable >> place & 1:
+                return place
+        if self.maglev is not None:
+            return self.pick_by_key(exchange, capacity)
+        return self.balancer.pick(self.active, capacity, unavailable)
 
     def pick_by_key(self, exchange: Exchange, capacity: int) -> int:
         """With balance = "hash"."""
@@ -178,6 +193,13 @@ def _balancer(
     if balance == "random":
         return Random(weights, chance)
     return RoundRobin(weights)
+
+
+def _sticky(upstream: Upstream) -> StickyCookie | None:
+    if upstream.sticky is None:
+        return None
+    names = tuple(endpoint.name for endpoint in upstream.endpoints)
+    return StickyCookie(upstream.sticky, names, f"upstream {upstream.name}")
 
 
 def _maglev(upstream: Upstream, weights: tuple[float, ...]) -> Maglev:

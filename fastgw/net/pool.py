@@ -61,6 +61,7 @@ class UpstreamPool:
         self.retries: ports.Retries | None = self._retries
         self._counts_requests = self._retries is not None or states.guards
         self._pick = states.balancer.pick
+        self.sticky = states.sticky
         # What is left of its time when an idle connection is no longer taken for open.
         self._looked_at_s = upstream.idle_timeout - _TRUSTED_IDLE_S
         self.active = states.active
@@ -88,10 +89,10 @@ class UpstreamPool:
             exchange.tries = 1
             if self._counts_requests and not self._admit(exchange):
                 return None
-        if states.maglev is None:
-            index = self._pick(self.active, upstream.max_connections, exchange.tried | states.out)
+        if states.looks_at_request:
+            index = states.pick_for(exchange, upstream.max_connections)
         else:
-            index = states.pick_by_key(exchange, upstream.max_connections)
+            index = self._pick(self.active, upstream.max_connections, exchange.tried | states.out)
         if index < 0:
             self._enqueue(exchange)
             return None

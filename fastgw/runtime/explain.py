@@ -58,7 +58,7 @@ def explain(snapshot: Snapshot, method: str, url: str, headers: list[tuple[str, 
     """Walks a made-up request along the line. Raises ConfigError for a URL or header that is none."""
     explanation = Explanation()
     downstream = _NoClient(snapshot.has_client_cert_headers)
-    pools: dict[str, Pool] = {name: _NoPool(name) for name in snapshot.upstreams}
+    pools: dict[str, Pool] = {name: _NoPool(upstream) for name, upstream in snapshot.upstreams.items()}
     gateway = Gateway(snapshot, pools, _NoLog(), lambda: 0.0, lambda: 0.0, _REQUEST_ID, lambda: None, [0] * COLUMN_SIZE)
     exchange = Exchange(gateway, downstream, 0.0)
     downstream.exchange = exchange
@@ -138,7 +138,9 @@ def _endpoint(upstream: Upstream, exchange: Exchange) -> tuple[str, str]:
         return upstream.endpoints[0].name, "the only one"
     backups = ", ".join(endpoint.name for endpoint in upstream.endpoints if endpoint.backup)
     spared = f"; not {backups}: a backup is for when no other is available" if backups else ""
-    states = EndpointStates(upstream, lambda: 0.0, lambda: 0.0, lambda _: None)
+    states = _states(upstream)
+    if states.sticky is not None and states.sticky.place(exchange.sticky_token) >= 0:
+        return upstream.endpoints[states.sticky.place(exchange.sticky_token)].name, "the client's cookie leads there"
     if upstream.balance == "hash":
         what = ":".join(filter(None, upstream.hash_on))
         key = states.key(exchange)
@@ -148,6 +150,10 @@ def _endpoint(upstream: Upstream, exchange: Exchange) -> tuple[str, str]:
         return "any", f"the request has no {what}{spared}"
     names = [endpoint.name for endpoint in upstream.endpoints if not endpoint.backup]
     return " or ".join(names), f"by {upstream.balance}{spared}"
+
+
+def _states(upstream: Upstream) -> EndpointStates:
+    return EndpointStates(upstream, lambda: 0.0, lambda: 0.0, lambda _: None)
 
 
 def _lines(fields: bytes) -> list[str]:
@@ -200,11 +206,12 @@ class _NoClient:
 class _NoPool:
     """Never has a connection."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.host = name.encode()
+    def __init__(self, upstream: Upstream) -> None:
+        self.name = upstream.name
+        self.host = upstream.name.encode()
         self.observer: Observer | None = None
         self.retries: Retries | None = None
+        self.sticky = _states(upstream).sticky
 
     def acquire(self, exchange: Exchange, fresh: bool) -> None: ...
 

@@ -268,3 +268,18 @@ def test_the_example_is_right() -> None:
     loaded = load_text(text, environment={})
     assert text.startswith("#:schema ./config.schema.json\n")
     assert [upstream.endpoints[0].address.port for upstream in loaded.snapshot.upstreams.values()] == [9001, 9002, 9003]
+
+
+def test_a_sticky_upstream_has_its_cookie_whole() -> None:
+    upstreams = load(
+        '[upstreams.a]\nendpoints = ["h:1"]\nsticky = { secret = "0123456789abcdef", max_age = "90s" }\n'
+        '[upstreams.b]\nendpoints = ["h:1"]\n'
+        'sticky = { cookie = "s", secret = ["0123456789abcdef", "fedcba9876543210"], secure = false }\n'
+    ).snapshot.upstreams
+    a, b = upstreams["a"].sticky, upstreams["b"].sticky
+    assert a is not None
+    assert (a.cookie, a.attributes) == (b"fastgw_a", b"; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=90")
+    assert b is not None
+    assert (b.cookie, b.attributes) == (b"s", b"; Path=/; HttpOnly; SameSite=Lax")
+    assert len(b.secrets) == 2
+    assert "0123456789abcdef" not in repr(upstreams)

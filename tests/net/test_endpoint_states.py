@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from fastgw import errors
 from fastgw.net.endpoint_states import EndpointStates
@@ -159,3 +162,38 @@ def test_over_the_concurrency_limit_requests_are_refused() -> None:
     assert made.states.refusal() is None
     made.states.active[1] = 1
     assert made.states.refusal() is errors.OVERLOADED
+
+
+STICKY = 'sticky = { secret = "0123456789abcdef" }'
+
+
+def sticky_exchange(states: EndpointStates, place: int) -> Any:
+    exchange = FakeExchange()
+    assert states.sticky is not None
+    value = states.sticky.line(place, None).partition(b"=")[2].partition(b";")[0]
+    return cast(Any, SimpleNamespace(sticky_token=value, tried=exchange.tried, client=b"", request=exchange.request))
+
+
+@pytest.mark.parametrize("balance", ["", 'balance = "hash"\nhash_on = "path"\n'])
+def test_a_cookie_leads_to_its_endpoint_as_long_as_that_can_be_taken(balance: str) -> None:
+    made = Told(balance + STICKY)
+    states = made.states
+    exchange = sticky_exchange(states, 2)
+    assert states.looks_at_request
+    assert [states.pick_for(exchange, 10) for _ in range(3)] == [2, 2, 2]
+    # Tried, full, or out: somebody else.
+    exchange.tried = 0b100
+    assert states.pick_for(exchange, 10) in (0, 1)
+    exchange.tried = 0
+    states.active[2] = 10
+    assert states.pick_for(exchange, 10) in (0, 1)
+    states.active[2] = 0
+    states.set_unhealthy({"h:3"})
+    assert states.pick_for(exchange, 10) in (0, 1)
+
+
+def test_without_a_cookie_the_balancer_chooses() -> None:
+    states = Told(STICKY).states
+    exchange = sticky_exchange(states, 2)
+    exchange.sticky_token = b"forged"
+    assert [states.pick_for(exchange, 10) for _ in range(4)] == [0, 1, 2, 0]

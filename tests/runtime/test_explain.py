@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from fastgw.errors import ConfigError
 from fastgw.http1.fields import values
+from fastgw.net.endpoint_states import EndpointStates
 from fastgw.runtime.explain import Explanation, explain
 from tests.fakes import FakeConnection, FakePool, Line, snapshot_of
 
@@ -169,3 +170,16 @@ def test_by_key_it_is_the_one_that_traffic_would_have() -> None:
     told = [steps(explain(snapshot, "GET", "/", [("X-User", str(user))]))[-1] for user in range(20)]
     assert {line.split()[2] for line in told} == {"b:1", "b:2"}
     assert told[7].endswith("(header:x-user 7 leads there; not b:3: a backup is for when no other is available)")
+
+
+def test_a_cookie_s_endpoint_is_told() -> None:
+    sticky = 'sticky = { cookie = "s", secret = "0123456789abcdef" }'
+    config = f'[upstreams.a]\nendpoints = ["b:1", "b:2"]\n{sticky}\n[[routes]]\nupstream = "a"\n'
+    snapshot = snapshot_of(config)
+    cookie = EndpointStates(snapshot.upstreams["a"], lambda: 0.0, lambda: 0.0, lambda _: None).sticky
+    assert cookie is not None
+    value = cookie.line(1, None).split(b"=")[1].split(b";")[0].decode()
+    assert steps(explain(snapshot, "GET", "/", [("Cookie", f"s={value}")]))[-1] == (
+        "pick endpoint: b:2 (the client's cookie leads there)"
+    )
+    assert steps(explain(snapshot, "GET", "/", [("Cookie", "s=x")]))[-1].startswith("pick endpoint: b:1 or b:2")
