@@ -19,6 +19,8 @@ from fastgw.gateway import REQUEST_ID, Gateway
 from fastgw.http1 import encode
 from fastgw.http1.fields import finder
 from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHead
+from fastgw.policy.arms import Arms
+from fastgw.policy.balancer import WeightedSplit
 from fastgw.policy.forwarded import believe
 from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET, STATUS, TIMEOUT
 from fastgw.policy.router import METHOD_NOT_ALLOWED
@@ -66,6 +68,8 @@ class Exchange:
 
     __slots__ = (
         "answer",
+        "arm_cookie",
+        "arm_line",
         "bytes_in",
         "bytes_out",
         "captured",
@@ -120,9 +124,12 @@ class Exchange:
         self.replayable = True
         self.pool: Pool | None = None
         self.connection: Upstream | None = None
-        # Whether a cookie brings its client back, and what the one of the pool's is.
+        # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
+        # the client is told of it.
         self.sticks = False
         self.sticky_token: bytes | None = None
+        self.arm_cookie: StickyCookie | None = None
+        self.arm_line = b""
         # How often it was sent, or was to be; and a bit for each endpoint where that came to nothing.
         self.tries = 0
         self.tried = 0
@@ -241,8 +248,30 @@ class Exchange:
         return REPLY
 
     def _split(self, index: int, route: Route) -> Pool | None:
-        split = self.gateway.route_splits[index]
-        return None if split is None else self.gateway.pools[route.upstreams[split.pick(self.gateway.chance())]]
+        gateway = self.gateway
+        split, arms = gateway.route_splits[index], gateway.route_arms[index]
+        if split is None:
+            return None
+        arm = split.pick(gateway.chance()) if arms is None else self._choose_arm(arms, split)
+        return gateway.pools[route.upstreams[arm]]
+
+    def _choose_arm(self, arms: Arms, split: WeightedSplit) -> int:
+        """The arm that the request names, or the one that its client has, or by lot."""
+        token = None
+        sticky = arms.sticky
+        if sticky is not None:
+            self.sticks = True
+            self.arm_cookie = sticky
+            token = self.request.cookie(sticky.name)
+        arm = arms.named(self.request)
+        if arm >= 0:
+            return arm
+        arm = arms.kept(token)
+        if arm < 0:
+            arm = split.pick(self.gateway.chance())
+        if sticky is not None:
+            self.arm_line = sticky.line(arm, token)
+        return arm
 
     def _answer_locally(self) -> int:
         """The route's own reply."""
@@ -276,16 +305,19 @@ class Exchange:
             return REPLY
         if route is not None and route.request_edits is not None:
             self.fields = edited(self.fields, route.request_edits)
-        if self.pool is not None and self.pool.sticky is not None:
-            self._take_cookie(self.pool.sticky)
+        if self.sticks or (self.pool is not None and self.pool.sticky is not None):
+            self._take_cookies()
         return CONTINUE
 
-    def _take_cookie(self, sticky: StickyCookie) -> None:
-        """The cookie by which a client comes back is the gateway's, and none of the upstream's business."""
-        self.sticks = True
-        self.sticky_token = self.request.cookie(sticky.name)
-        if self.sticky_token is not None:
+    def _take_cookies(self) -> None:
+        """The cookies by which a client comes back are the gateway's, and none of the upstream's business."""
+        sticky = self.pool.sticky if self.pool is not None else None
+        if sticky is not None:
+            self.sticks = True
+            self.sticky_token = self.request.cookie(sticky.name)
             self.fields = sticky.removed(self.fields)
+        if self.arm_cookie is not None:
+            self.fields = self.arm_cookie.removed(self.fields)
 
     def _default_host(self) -> bytes:
         return self.pool.host if self.pool is not None else b""
@@ -469,9 +501,9 @@ class Exchange:
 
     def _with_cookies(self, fields: bytes) -> bytes:
         """Tells the client how to come back, unless it knows."""
-        cookies = b""
+        cookies = self.arm_line
         if self.pool is not None and self.pool.sticky is not None:
-            cookies = self.pool.sticky.line(self.endpoint_index, self.sticky_token)
+            cookies += self.pool.sticky.line(self.endpoint_index, self.sticky_token)
         return for_one_client(fields) + cookies if cookies else fields
 
     def response_informational(self, response: ResponseHead) -> None:

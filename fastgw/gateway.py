@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, MutableSequence
 
 from fastgw.http1.parse import RequestParser
+from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
 from fastgw.ports import Log, Pool
 from fastgw.snapshot import Snapshot
@@ -35,6 +36,7 @@ class Gateway:
         "now",
         "parser",
         "pools",
+        "route_arms",
         "route_pools",
         "route_splits",
         "snapshot",
@@ -64,6 +66,7 @@ class Gateway:
         # See `counters`.
         self.counters = counters
         self.route_splits: list[WeightedSplit | None] = []
+        self.route_arms: list[Arms | None] = []
         self.route_pools: list[Pool | None] = []
         self.bind_routes()
         self._id_prefix = id_prefix
@@ -74,6 +77,10 @@ class Gateway:
         """Looks up each route's pool; to be called again when `pools` has changed. A split has none of its own."""
         routes = self.snapshot.routes
         self.route_splits = [WeightedSplit(one.weights) if len(one.upstreams) > 1 else None for one in routes]
+        self.route_arms = [
+            Arms(one.arms, one.upstreams, one.weights, f"split {one.name}") if one.arms is not None else None
+            for one in routes
+        ]
         self.route_pools = [self.pools.get(one.upstreams[0]) if len(one.upstreams) == 1 else None for one in routes]
 
     def new_request_id(self) -> bytes:

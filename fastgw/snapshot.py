@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from fastgw.policy.arms import ArmSettings
 from fastgw.policy.breaker import BreakerSettings
 from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.health import PANIC_THRESHOLD, HealthSettings
@@ -238,6 +239,8 @@ class Route:
     name: str
     upstreams: tuple[str, ...]
     weights: tuple[int, ...]
+    # How one of several is chosen; None: by lot.
+    arms: ArmSettings | None = None
     reply: LocalReply | None = None
     rewrite: Rewrite | None = None
     # Of the whole exchange; 0: no bound but the upstream's own.

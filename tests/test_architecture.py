@@ -82,7 +82,7 @@ MAY_ASK_ALL_THE_SAME = {
 FAMILIES = (
     {"router", "router_trie", "router_compile"},
     {"balancer", "peak_ewma", "maglev"},
-    {"sticky", "sticky_cookie"},
+    {"sticky", "sticky_cookie", "arms"},
 )
 
 # What the workers must not even load: the configuration language, and what only people use.

@@ -71,3 +71,63 @@ def test_an_answer_of_the_gateway_itself_sets_none() -> None:
     line.get("/")
     assert line.client.status == b"503 Service Unavailable"
     assert values(line.client.fields, b"set-cookie") == []
+
+
+# Splits.
+
+SPLIT = """
+[upstreams.a]
+endpoints = ["b:1"]
+[upstreams.b]
+endpoints = ["b:2"]
+[[routes]]
+upstream = [{ upstream = "a", weight = WEIGHT }, { upstream = "b", weight = 50 }]
+split = { sticky = { cookie = "arm", secret = "0123456789abcdef" }, header = "X-Arm" }
+"""
+
+
+def split(*lines: bytes, chance: float = 0.0, weight: int = 50) -> tuple[str, Line, FakeConnection]:
+    """Where the request goes to."""
+    backend = FakeConnection()
+    pools = [FakePool("a", backend), FakePool("b", backend)]
+    line = Line(SPLIT.replace("WEIGHT", str(weight)), *pools, chance=chance)
+    exchange = line.get("/", *lines)
+    backend.answers(OK)
+    assert exchange.pool is not None
+    return exchange.pool.name, line, backend
+
+
+def test_a_client_stays_in_his_arm() -> None:
+    name, line, _ = split(chance=0.0)
+    assert name == "a"
+    cookie = cookie_of(line)
+    assert values(line.client.fields, b"cache-control") == [b"private"]
+    name, line, backend = split(b"Cookie: x=1; " + cookie, chance=0.9)
+    assert (name, values(line.client.fields, b"set-cookie")) == ("a", [])
+    assert values(backend.fields, b"cookie") == [b"x=1"]
+
+
+def test_an_arm_without_weight_is_left() -> None:
+    cookie = cookie_of(split(chance=0.0)[1])
+    name, line, _ = split(b"Cookie: " + cookie, weight=0)
+    assert name == "b"
+    assert cookie_of(line) not in (b"", cookie)
+
+
+def test_a_request_that_names_an_arm_goes_there_and_its_client_stays_where_he_is() -> None:
+    cookie = cookie_of(split(chance=0.9)[1])
+    name, line, backend = split(b"Cookie: " + cookie, b"X-Arm: a", weight=0)
+    assert (name, values(line.client.fields, b"set-cookie")) == ("a", [])
+    assert values(backend.fields, b"cookie") == []
+    assert split(b"Cookie: " + cookie)[0] == "b"
+
+
+def test_the_cookies_of_split_and_endpoint_go_together() -> None:
+    config = SPLIT.replace("WEIGHT", "1").replace('["b:1"]', f'["b:1", "b:2"]\n{STICKY}')
+    backend = FakeConnection()
+    line = Line(config, pool(backend, config=config), FakePool("b"))
+    line.get("/")
+    backend.answers(OK)
+    cookies = [cookie.partition(b"=")[0] for cookie in values(line.client.fields, b"set-cookie")]
+    assert cookies == [b"arm", b"s"]
+    assert values(line.client.fields, b"cache-control") == [b"private"]

@@ -55,6 +55,7 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.Route: "### `[[routes]]`",
     schema.Match: "`match`: for each name",
     schema.Split: "The parts of a split:",
+    sticky.SplitChoice: "\n`split`: a part",
     schema.Respond: "\n`respond`:",
     schema.Redirect: "\n`redirect`:",
     schema.Rewrite: "\n`rewrite`:",

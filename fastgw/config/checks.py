@@ -16,7 +16,7 @@ from fastgw.config.problems import Report, did_you_mean, names_there_are, path_t
 from fastgw.config.resilience import Concurrency
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
-from fastgw.config.sticky_checks import check_sticky
+from fastgw.config.sticky_checks import check_split_choice, check_sticky
 
 # sun_path of Linux's sockaddr_un has 108 bytes with its final NUL.
 _UNIX_PATH_MAX = 107
@@ -37,6 +37,8 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
     upstreams = named_tables(report, "upstreams", config.upstreams)
     for index, route in enumerate(config.routes):
         check_route(("routes", index), route, upstreams, report, broken)
+        if not any(touches(broken, ("routes", index, key)) for key in ("upstream", "split")):
+            check_split_choice(("routes", index, "split"), route, config.upstreams, report)
     for side, edits in (("request", config.defaults.request), ("response", config.defaults.response)):
         if edits is not None and edits.headers is not None:
             check_edits(("defaults", side, "headers"), edits.headers, report)

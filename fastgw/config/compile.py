@@ -12,7 +12,7 @@ from fastgw.config.addresses import HostPort
 from fastgw.config.certificates import group_certificates
 from fastgw.config.checks import default_name
 from fastgw.config.compile_resilience import health_check, outlier_settings, retries
-from fastgw.config.compile_sticky import sticky_settings
+from fastgw.config.compile_sticky import arm_settings, sticky_settings
 from fastgw.config.cpus import usable_cpus
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
@@ -193,12 +193,13 @@ def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
     request, response = _merged_edits(route.request, defaults.request), _merged_edits(route.response, defaults.response)
     if route.upstream is None:
         return Route(name, (), (), reply=_reply(route, response), timeout=timeout or 0.0)
-    # A part without weight gets nothing, so nobody needs to look at it.
-    parts = [part for part in route.upstream if part.weight]
+    # A part without weight gets nothing unless a request names it, so nobody needs to look at it.
+    parts = [part for part in route.upstream if part.weight or route.split is not None]
     return Route(
         name=name,
         upstreams=tuple(part.upstream for part in parts),
         weights=tuple(part.weight for part in parts),
+        arms=arm_settings(route.split, name) if route.split is not None else None,
         rewrite=_rewrite(route, defaults),
         timeout=timeout or 0.0,
         retries=route.retry is not False,

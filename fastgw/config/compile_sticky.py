@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastgw.config.sticky import Sticky
+from fastgw.config.sticky import SplitChoice, Sticky
+from fastgw.policy.arms import ArmSettings
 from fastgw.policy.sticky_cookie import StickySettings
 
 
@@ -16,3 +17,11 @@ def sticky_settings(sticky: Sticky, default_cookie: str) -> StickySettings:
         attributes += f"; Max-Age={max(1, int(sticky.max_age))}"
     name = sticky.cookie or default_cookie
     return StickySettings(name.encode(), tuple(sticky.secret), attributes.encode())
+
+
+def arm_settings(choice: SplitChoice, route_name: str) -> ArmSettings:
+    return ArmSettings(
+        sticky_settings(choice.sticky, f"fastgw_split_{route_name}") if choice.sticky is not None else None,
+        (choice.header or "").lower().encode(),
+        (choice.cookie or "").encode(),
+    )

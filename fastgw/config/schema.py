@@ -14,7 +14,7 @@ from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
-from fastgw.config.sticky import Sticky
+from fastgw.config.sticky import SplitChoice, Sticky
 from fastgw.config.table import Table, section, setting
 from fastgw.config.values import LOG_FIELDS, OffOr, OnOrOff, Short
 
@@ -288,6 +288,7 @@ class Route(Table):
     upstream: Annotated[list[Split], BeforeValidator(v.split), Short("The name of one upstream.")] | None = setting(
         None, "Where to forward to: one upstream, or a split between several."
     )
+    split: SplitChoice | None = setting(None, "How a request's part of a split is chosen; by lot if absent.")
     respond: Respond | None = setting(None, "Answer without an upstream.")
     redirect: Redirect | None = setting(None, "Send the client elsewhere.")
     rewrite: Rewrite | None = setting(None, "What the upstream gets instead of what the client sent.")

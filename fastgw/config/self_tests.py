@@ -15,7 +15,8 @@ _EXPECTATIONS = ("route", "upstream", "path", "status", "location")
 
 
 class Explanation(Protocol):
-    """What became of a request; None where it does not apply. `reason` is a sentence."""
+    """What became of a request; None where it does not apply. `reason` is a sentence; `is_drawn`: its upstream is that
+    by lot."""
 
     @property
     def route(self) -> str | None: ...
@@ -27,6 +28,8 @@ class Explanation(Protocol):
     def status(self) -> int | None: ...
     @property
     def location(self) -> str | None: ...
+    @property
+    def is_drawn(self) -> bool: ...
     @property
     def reason(self) -> str: ...
 
@@ -59,7 +62,7 @@ def _run(index: int, test: Test, loaded: LoadedConfig, explain: Explain, report:
 
 
 def _is_in_split(expected: str, found: Explanation, snapshot: Snapshot) -> bool:
-    """Any part of a split will do: which one a request gets is drawn by lot."""
-    return any(
+    """Any part of a split will do where it is drawn by lot."""
+    return found.is_drawn and any(
         route.name == found.route and {expected, found.upstream} <= {*route.upstreams} for route in snapshot.routes
     )

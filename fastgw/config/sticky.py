@@ -1,4 +1,4 @@
-"""Cookies that bring a client back: the table, and how its values are read."""
+"""Cookies that bring a client back, and how a split is drawn with them: the tables, and how their values are read."""
 
 from __future__ import annotations
 
@@ -54,3 +54,11 @@ class Sticky(Table):
     max_age: v.Duration | None = setting(None, "How long a browser keeps it; until it is closed if absent.")
     secure: v.Flag = setting(True, "Whether a browser sends it by https only.")
     same_site: _SameSite = setting("Lax", 'Whether it comes along from other sites: "Lax", "Strict" or "None".')
+
+
+class SplitChoice(Table):
+    """How a request's part of a split is chosen, where not by lot alone."""
+
+    sticky: Sticky | None = setting(None, "A cookie that keeps a client in his part.")
+    header: v.TokenName | None = setting(None, "A header in which a request may name its part, by the upstream's name.")
+    cookie: v.TokenName | None = setting(None, "A cookie in which it may.")

@@ -21,7 +21,7 @@ from fastgw.net.endpoint_states import EndpointStates
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.policy.tls_session import TlsSession
 from fastgw.ports import Observer, Pool, Retries
-from fastgw.snapshot import Snapshot, Upstream
+from fastgw.snapshot import Route, Snapshot, Upstream
 
 # An address of the documentation (RFC 5737), for the client of a made-up request.
 _CLIENT = b"192.0.2.1"
@@ -41,13 +41,15 @@ class Step:
 
 @dataclass(slots=True)
 class Explanation:
-    """What would happen. `path` is the target that the upstream would get; what does not apply is None."""
+    """What would happen. `path` is the target that the upstream would get; what does not apply is None. `is_drawn`: the
+    upstream is that by lot."""
 
     route: str | None = None
     upstream: str | None = None
     path: str | None = None
     status: int | None = None
     location: str | None = None
+    is_drawn: bool = False
     reason: str = ""
     steps: list[Step] = field(default_factory=list)
     request_headers: list[str] = field(default_factory=list)
@@ -111,8 +113,9 @@ def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoC
     why = "rewritten by the route" if rewritten else "as it was matched"
     steps.append(Step("transform request", f"{exchange.request.method.decode()} {explanation.path}", why))
     if route is not None:
-        chosen = "the only upstream" if len(route.upstreams) == 1 else _why_split(exchange)
-        steps.append(Step("forward", f"upstream {explanation.upstream}", chosen))
+        chosen = _why_upstream(exchange, route)
+        explanation.is_drawn = not chosen
+        steps.append(Step("forward", f"upstream {explanation.upstream}", chosen or _shares(route)))
     if explanation.upstream is not None:
         verdict, why = _endpoint(snapshot.upstreams[explanation.upstream], exchange)
         steps.append(Step("pick endpoint", verdict, why))
@@ -123,10 +126,20 @@ def _why_route(exchange: Exchange) -> str:
     return f"captured {captured}" if captured else "nothing captured"
 
 
-def _why_split(exchange: Exchange) -> str:
-    route = exchange.route
-    if route is None:
-        return ""
+def _why_upstream(exchange: Exchange, route: Route) -> str:
+    """Empty: it is drawn by lot."""
+    if len(route.upstreams) == 1:
+        return "the only upstream"
+    arms = exchange.gateway.route_arms[exchange.gateway.snapshot.routes.index(route)]
+    if arms is not None:
+        if arms.named(exchange.request) >= 0:
+            return "the request names it"
+        if arms.sticky is not None and arms.kept(exchange.request.cookie(arms.sticky.name)) >= 0:
+            return "the client's cookie leads there"
+    return ""
+
+
+def _shares(route: Route) -> str:
     total = sum(route.weights)
     shares = zip(route.upstreams, route.weights, strict=True)
     return "a split: " + ", ".join(f"{name} {100 * weight / total:g} %" for name, weight in shares)

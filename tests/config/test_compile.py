@@ -283,3 +283,15 @@ def test_a_sticky_upstream_has_its_cookie_whole() -> None:
     assert (b.cookie, b.attributes) == (b"s", b"; Path=/; HttpOnly; SameSite=Lax")
     assert len(b.secrets) == 2
     assert "0123456789abcdef" not in repr(upstreams)
+
+
+def test_a_split_that_is_not_drawn_by_lot_alone_keeps_parts_without_weight() -> None:
+    parts = 'upstream = [{ upstream = "a", weight = 1 }, { upstream = "b", weight = 0 }]\n'
+    others = '[upstreams.a]\nendpoints = ["h:1"]\n[upstreams.b]\nendpoints = ["h:2"]\n'
+    choice = 'split = { header = "X-Arm", sticky = { secret = "0123456789abcdef" } }\n'
+    (compiled,) = load(f'[[routes]]\nname = "r"\n{parts}{choice}{others}').snapshot.routes
+    assert (compiled.upstreams, compiled.weights) == (("a", "b"), (1, 0))
+    assert compiled.arms is not None
+    assert (compiled.arms.header, compiled.arms.cookie) == (b"x-arm", b"")
+    assert compiled.arms.sticky is not None
+    assert compiled.arms.sticky.cookie == b"fastgw_split_r"

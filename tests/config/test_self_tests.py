@@ -18,6 +18,7 @@ class Explained:
     path: str | None = None
     status: int | None = None
     location: str | None = None
+    is_drawn: bool = False
     reason: str = ""
 
 
@@ -74,7 +75,9 @@ def test_any_part_of_a_split_is_its_upstream() -> None:
     rest = '[upstreams.a]\nendpoints = ["h:1"]\n[upstreams.b]\nendpoints = ["h:2"]\n[[routes]]\n'
     rest += 'upstream = [{ upstream = "a" }, { upstream = "b" }]\n'
     test = 'request = "GET http://h/"\nexpect.upstream = "a"\n'
-    assert failures(test, Explained("route-1", "b"), rest) == []
+    assert failures(test, Explained("route-1", "b", is_drawn=True), rest) == []
+    # But not where the request has chosen another.
+    assert len(failures(test, Explained("route-1", "b"), rest)) == 1
 
 
 def test_a_request_is_a_line_or_a_table() -> None:

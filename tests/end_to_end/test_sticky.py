@@ -83,3 +83,45 @@ def test_cookies_outlive_reloads_and_the_change_of_a_secret(backends: list[Troub
         gateway.rewrite(config(backends, SECRET))
         assert gateway.command("reload").returncode == 0
         assert {ask(gateway, renewed).body for _ in range(6)} == {first.body}
+
+
+def split(backends: list[Troubled], *weights: int) -> str:
+    stable, canary, _ = backends
+    return f"""
+        [server]
+        workers = 2
+
+        [[listeners]]
+        address = "{LISTEN}"
+
+        [upstreams]
+        stable.endpoints = ["{stable.address}"]
+        canary.endpoints = ["{canary.address}"]
+
+        [[routes]]
+        name = "shop"
+        upstream = [{{ upstream = "stable", weight = {weights[0]} }}, {{ upstream = "canary", weight = {weights[1]} }}]
+        split.sticky = {{ secret = "{SECRET}", max_age = "1h", secure = false }}
+        split.header = "X-Arm"
+        split.cookie = "arm"
+    """
+
+
+def test_users_stay_in_their_arm_of_a_split_until_it_is_closed(backends: list[Troubled], tmp_path: Path) -> None:
+    stable, canary = (str(backend.port).encode() for backend in backends[:2])
+    with GatewayProcess(split(backends, 50, 50), tmp_path) as gateway:
+        cookies: dict[bytes, bytes] = {}
+        while len(cookies) < 2:
+            answer = ask(gateway)
+            cookies[answer.body] = cookie_of(answer)
+        for body, cookie in cookies.items():
+            assert {ask(gateway, cookie).body for _ in range(8)} == {body}
+        gateway.rewrite(split(backends, 100, 0))
+        assert gateway.command("reload").returncode == 0
+        moved = ask(gateway, cookies[canary])
+        assert moved.body == stable
+        assert cookie_of(moved) == cookies[stable]
+        # Who asks for it by name gets there all the same.
+        assert ask(gateway, b"arm=canary").body == canary
+        with Client(gateway.address) as client:
+            assert client.ask(get(b"/", b"X-Arm: canary", b"Cookie: " + cookies[stable])).body == canary

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fastgw.errors import ConfigError
 from fastgw.http1.fields import values
 from fastgw.net.endpoint_states import EndpointStates
+from fastgw.policy.arms import Arms
 from fastgw.runtime.explain import Explanation, explain
 from tests.fakes import FakeConnection, FakePool, Line, snapshot_of
 
@@ -183,3 +184,19 @@ def test_a_cookie_s_endpoint_is_told() -> None:
         "pick endpoint: b:2 (the client's cookie leads there)"
     )
     assert steps(explain(snapshot, "GET", "/", [("Cookie", "s=x")]))[-1].startswith("pick endpoint: b:1 or b:2")
+
+
+def test_why_a_part_of_a_split_is_chosen_is_told() -> None:
+    choice = '\nsplit = { header = "X-Arm", sticky = { cookie = "s", secret = "0123456789abcdef" } }'
+    snapshot = snapshot_of(CONFIG.replace("weight = 1 }]", "weight = 1 }]" + choice))
+    named = explain(snapshot, "GET", "/split", [("X-Arm", "b")])
+    assert (steps(named)[-2], named.is_drawn) == ("forward: upstream b (the request names it)", False)
+    route = next(route for route in snapshot.routes if route.name == "split")
+    assert route.arms is not None
+    sticky = Arms(route.arms, route.upstreams, route.weights, "split split").sticky
+    assert sticky is not None
+    value = sticky.line(1, None).split(b"=")[1].split(b";")[0].decode()
+    kept = explain(snapshot, "GET", "/split", [("Cookie", f"s={value}")])
+    assert (steps(kept)[-2], kept.is_drawn) == ("forward: upstream b (the client's cookie leads there)", False)
+    drawn = explain(snapshot, "GET", "/split", [])
+    assert (steps(drawn)[-2], drawn.is_drawn) == ("forward: upstream a (a split: a 75 %, b 25 %)", True)
