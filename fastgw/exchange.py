@@ -26,7 +26,7 @@ from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
 from fastgw.policy.tls_session import CLIENT_CERTIFICATE_LINES, TlsSession
-from fastgw.ports import Downstream, Pool, Upstream
+from fastgw.ports import Admission, Downstream, Pool, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
 
 # What a step says.
@@ -67,6 +67,7 @@ class Exchange:
     """One request and its answer. Times are those of the gateway's monotonic clock, in seconds."""
 
     __slots__ = (
+        "admission",
         "answer",
         "arm_cookie",
         "arm_line",
@@ -91,6 +92,7 @@ class Exchange:
         "request",
         "request_complete",
         "request_id",
+        "retries",
         "route",
         "started",
         "status",
@@ -130,8 +132,12 @@ class Exchange:
         self.sticky_token: bytes | None = None
         self.arm_cookie: StickyCookie | None = None
         self.arm_line = b""
-        # How often it was sent, or was to be; and a bit for each endpoint where that came to nothing.
+        # Where it counts as long as it awaits an answer's head.
+        self.admission: Admission | None = None
+        # How often it was sent, or was to be, and how often for a retry; a bit for each endpoint where that came to
+        # nothing.
         self.tries = 0
+        self.retries = 0
         self.tried = 0
         self.endpoint = ""
         self.endpoint_index = 0
@@ -372,37 +378,38 @@ class Exchange:
         connection.send_request(self, self.pending, self.request_complete)
 
     def not_connected(self, failure: Failure, endpoint_index: int) -> None:
-        """No connection could be had, so nothing has been sent yet: another endpoint is tried, once each, unless the
-        upstream's retries say otherwise."""
+        """No connection could be had, so nothing has been sent yet: each endpoint is tried once, and more often where
+        the upstream's retries say so."""
         pool = self.pool
         if endpoint_index < 0 or pool is None:
             self.fail(failure)
             return
-        if pool.observer is not None:
-            pool.observer.answered(endpoint_index, True, 0.0, False)
+        self.endpoint_index = endpoint_index
         self.tried |= 1 << endpoint_index
-        if pool.retries is not None:
-            if not self._retries(CONNECT_FAILURE):
-                self.fail(failure)
-        elif pool.has_others(self.tried):
+        if pool.observer is not None:
+            pool.observer.failed(endpoint_index)
+        if pool.has_others(self.tried):
             self.tries += 1
             self._forward(False)
-        else:
+        elif not self._is_sent_again(CONNECT_FAILURE):
             self.fail(failure)
 
-    def _retries(self, condition: int, status: int = 0, retry_after: bytes | None = None) -> bool:
-        """Whether it is sent again; then that is under way. `condition` is one of policy.retry."""
+    def _is_sent_again(self, condition: int, status: int = 0, retry_after: bytes | None = None) -> bool:
+        """Sends it again, now or later, if its upstream's retries say so. `condition` is one of policy.retry."""
         pool = self.pool
         if pool is None or pool.retries is None or self.answer != AWAITED:
             return False
-        wait_s = pool.retries.wait_s(self, condition, status, retry_after)
+        has_others = pool.has_others(self.tried)
+        # What one endpoint asks for is nothing to another.
+        wait_s = pool.retries.wait_s(self, condition, status, None if has_others else retry_after)
         if wait_s < 0:
             return False
-        if not pool.has_others(self.tried):
+        if not has_others:
             # All have been tried. Not the last one again, if that can be helped.
             last = 1 << self.endpoint_index
             self.tried = last if pool.has_others(last) else 0
         self.tries += 1
+        self.retries += 1
         if wait_s > 0:
             if not self.request_complete:
                 self.downstream.pause_reading()
@@ -469,15 +476,22 @@ class Exchange:
     def response_head(self, response: ResponseHead, first: Data, complete: bool) -> None:
         """The final answer's head, with the first of its body, and whether that is all of it."""
         self.upstream_s = self.gateway.now() - self.upstream_started
-        if self.pool is not None and self.pool.observer is not None:
-            is_failure = response.status >= _SERVER_ERROR
-            self.pool.observer.answered(self.endpoint_index, is_failure, self.upstream_s, not is_failure)
-        if response.status >= _LEAST_RETRIED and self._retries_answer(response, complete):
+        observer = None if self.pool is None else self.pool.observer
+        if observer is not None:
+            observer.responded(self.endpoint_index, self.upstream_s, response.status)
+        if response.status >= _LEAST_RETRIED and self._answer_is_retried(response, complete):
             return
         if complete:
             self.connection = None
+            if observer is not None:
+                self._has_succeeded(response.status)
         self.status = response.status
         self.answer = BEGUN
+        if self.pending:
+            # It was kept for another try.
+            self.body_leaves()
+        if self.admission is not None:
+            self._conclude(response.status >= _SERVER_ERROR)
         self.bytes_out = len(first)
         fields = self._transform_response(response)
         if response.status == 426 and response.upgrade:
@@ -517,6 +531,7 @@ class Exchange:
 
     def response_end(self, trailers: bytes) -> None:
         self.connection = None
+        self._has_succeeded(self.status)
         self.downstream.end_body(trailers)
         self._finish()
 
@@ -530,6 +545,11 @@ class Exchange:
         self.answer = BEGUN
         self.bytes_out = len(first)
         self.deadline = 0.0
+        if self.pool is not None and self.pool.observer is not None:
+            self.pool.observer.responded(self.endpoint_index, self.upstream_s, self.status)
+        self._has_succeeded(self.status)
+        if self.admission is not None:
+            self._conclude(False)
         fields = self._transform_response(response)
         upgrade = b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
         self.downstream.begin_tunnel(response.line, fields + upgrade, connection, response.upgrade, first)
@@ -546,28 +566,34 @@ class Exchange:
         if unanswered and reused and self.replayable and self.request.method in IDEMPOTENT:
             self._forward(True)
             return
-        if self.pool is not None and self.pool.observer is not None:
-            waited_s = self.gateway.now() - self.upstream_started
-            # Whoever does not answer in time is that slow, at the least.
-            self.pool.observer.answered(self.endpoint_index, True, waited_s, failure is errors.RESPONSE_TIMEOUT)
-        self.tried |= 1 << self.endpoint_index
+        observer = None if self.pool is None else self.pool.observer
         if failure is errors.RESPONSE_TIMEOUT:
             condition = TIMEOUT
+            if observer is not None:
+                observer.timed_out(self.endpoint_index, self.gateway.now() - self.upstream_started)
         else:
             condition = EMPTY_ANSWER if unanswered else RESET if failure is errors.UPSTREAM_RESET else 0
-        if not condition or not self._retries(condition):
+            if observer is not None:
+                observer.failed(self.endpoint_index)
+        self.tried |= 1 << self.endpoint_index
+        if not condition or not self._is_sent_again(condition):
             self.fail(failure)
 
-    def _retries_answer(self, response: ResponseHead, complete: bool) -> bool:
+    def _has_succeeded(self, status: int) -> None:
+        """The endpoint has done what it should."""
+        if status < _SERVER_ERROR and self.pool is not None and self.pool.observer is not None:
+            self.pool.observer.succeeded(self.endpoint_index, self.upstream_s)
+
+    def _answer_is_retried(self, response: ResponseHead, complete: bool) -> bool:
         """Whether the request is sent again for its answer's status; the answer is thrown away then."""
+        tried, connection = self.tried, self.connection
         self.tried |= 1 << self.endpoint_index
-        connection = self.connection
         self.connection = None
-        if self._retries(STATUS, response.status, response.header(b"retry-after")):
+        if self._is_sent_again(STATUS, response.status, response.header(b"retry-after")):
             if not complete and connection is not None:
                 connection.discard()
             return True
-        self.connection = connection
+        self.tried, self.connection = tried, connection
         return False
 
     # Ends.
@@ -606,8 +632,18 @@ class Exchange:
         self._finish()
 
     def timed_out(self) -> None:
-        """The route's time is over."""
+        """The route's time is over. Who has kept it waiting for an answer has been too slow."""
+        if self.connection is not None and self.answer == AWAITED and self.request_complete:
+            self.tried |= 1 << self.endpoint_index
+            if self.pool is not None and self.pool.observer is not None:
+                self.pool.observer.timed_out(self.endpoint_index, self.gateway.now() - self.upstream_started)
         self.fail(errors.ROUTE_TIMEOUT)
+
+    def _conclude(self, is_failure: bool | None) -> None:
+        """No more answer's head is awaited; None: that says nothing of the upstream."""
+        if self.admission is not None:
+            self.admission.concluded(is_failure)
+            self.admission = None
 
     def _ends_connection(self) -> None:
         # Later requests with the same header lines, on any connection, may be made from this head: it stays as it is.
@@ -634,6 +670,9 @@ class Exchange:
         self.answer = ENDED
         gateway = self.gateway
         self.ended = gateway.now()
+        if self.admission is not None:
+            # Whoever left or was refused here has learned nothing of the upstream.
+            self._conclude(True if self.tried and self.status >= _SERVER_ERROR else None)
         gateway.counters[self.status // 100] += 1
         gateway.log.record(self)
         self.downstream.exchange_ended()

@@ -96,10 +96,26 @@ class Upstream(Protocol):
 
 
 class Observer(Protocol):
-    """Learns how endpoints do."""
+    """Learns how endpoints do; they are told by their index, and times are in seconds."""
 
-    def answered(self, endpoint: int, is_failure: bool, seconds: float, has_answered: bool) -> None:
-        """What became of a request, after `seconds`; `has_answered`: they tell of the endpoint's pace."""
+    def responded(self, endpoint: int, seconds: float, status: int) -> None:
+        """An answer's head has come, after `seconds`."""
+
+    def succeeded(self, endpoint: int, seconds: float) -> None:
+        """An answer that was no server error has come whole, its head after `seconds`; or a tunnel has begun."""
+
+    def failed(self, endpoint: int) -> None:
+        """No connection could be made, or it broke."""
+
+    def timed_out(self, endpoint: int, seconds: float) -> None:
+        """No answer's head has come for `seconds`."""
+
+
+class Admission(Protocol):
+    """Counts the requests that await an answer's head."""
+
+    def concluded(self, is_failure: bool | None) -> None:
+        """One does no more; None: that says nothing of the upstream."""
 
 
 class Retries(Protocol):

@@ -143,7 +143,7 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Retries:
+class RetryPolicy:
     """When a request is sent again. A body of up to `max_body` bytes is kept for that."""
 
     settings: RetrySettings
@@ -181,7 +181,7 @@ class Upstream:
     # None: they are not made, kept, used.
     health: HealthCheck | None = None
     outliers: OutlierSettings | None = None
-    retry: Retries | None = None
+    retry: RetryPolicy | None = None
     breaker: BreakerSettings | None = None
     concurrency: ConcurrencySettings | None = None
 

@@ -135,6 +135,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/config/listener_checks.py": _BAD_CONFIGS,
     "fastgw/config/route_checks.py": _BAD_CONFIGS,
     "fastgw/config/values.py": _BAD_CONFIGS,
+    "fastgw/config/resilience_checks.py": _BAD_CONFIGS,
     "fastgw/config/resilience.py": "tests/config/test_json_schema.py",
     "fastgw/config/sticky.py": _BAD_CONFIGS,
     "fastgw/config/sticky_checks.py": _BAD_CONFIGS,

@@ -7,11 +7,12 @@ import pytest
 from fastgw import errors
 from fastgw.exchange import Exchange
 from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, RESET, STATUS, TIMEOUT
-from tests.fakes import FakeConnection, FakePool, Line
+from tests.fakes import FakeConnection, FakePool, Line, response
 
 UPSTREAM = '[upstreams.a]\nendpoints = ["b:1"]\n[[routes]]\npath = "/*"\nupstream = "a"\n'
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2"
 BAD = b"HTTP/1.1 503 Oh\r\nContent-Length: 2\r\nRetry-After: 7"
+SWITCHING = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket"
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n"
 
 
@@ -30,10 +31,27 @@ class Told:
 
 class Watching:
     def __init__(self) -> None:
-        self.seen: list[tuple[int, bool, bool]] = []
+        self.seen: list[tuple[str, int]] = []
 
-    def answered(self, endpoint: int, is_failure: bool, seconds: float, has_answered: bool) -> None:
-        self.seen.append((endpoint, is_failure, has_answered))
+    def responded(self, endpoint: int, seconds: float, status: int) -> None:
+        self.seen.append((f"responded {status}", endpoint))
+
+    def succeeded(self, endpoint: int, seconds: float) -> None:
+        self.seen.append(("succeeded", endpoint))
+
+    def failed(self, endpoint: int) -> None:
+        self.seen.append(("failed", endpoint))
+
+    def timed_out(self, endpoint: int, seconds: float) -> None:
+        self.seen.append(("timed out", endpoint))
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.heard: list[bool | None] = []
+
+    def concluded(self, is_failure: bool | None) -> None:
+        self.heard.append(is_failure)
 
 
 def line_of(
@@ -71,7 +89,7 @@ def test_after_a_failure_it_is_sent_again_at_once_or_after_a_while(
             assert second.events == []
             exchange.try_again()
         second.answers(GOOD, b"ok")
-        assert (line.client.status, exchange.tries) == (b"200 OK", 1)
+        assert (line.client.status, exchange.tries, exchange.retries) == (b"200 OK", 1, 1)
         assert (second.target, second.fields) == (first.target, first.fields)
 
 
@@ -91,7 +109,7 @@ def test_an_answer_that_is_retried_is_thrown_away(complete: bool) -> None:
     line, _ = line_of(retries, first, second)
     line.get("/")
     first.answers(BAD, b"no" if complete else b"n", complete=complete)
-    assert retries.asked == [(STATUS, 503, b"7", 0b01)]
+    assert retries.asked == [(STATUS, 503, None, 0b01)]
     assert ("discarded" in first.events) == (not complete)
     second.answers(GOOD, b"ok")
     assert (line.client.status, line.client.body) == (b"200 OK", b"ok")
@@ -160,24 +178,121 @@ def test_when_all_endpoints_were_tried_the_last_one_is_not_the_next() -> None:
     assert exchange.tried == 0b10
 
 
-def test_a_connection_that_fails_asks_for_a_retry() -> None:
-    second = FakeConnection()
-    retries = Told(0.0)
-    line, _ = line_of(retries, None, second)
+def test_a_connection_that_fails_leads_to_the_others_and_then_asks_for_a_retry() -> None:
+    last = FakeConnection()
+    retries = Told(0.02)
+    line, pool = line_of(retries, None, None, last)
     exchange = line.get("/")
     exchange.not_connected(errors.CONNECT_FAILED, 0)
-    assert retries.asked == [(CONNECT_FAILURE, 0, None, 0b01)]
-    second.answers(GOOD, b"ok")
+    assert retries.asked == []
+    exchange.not_connected(errors.CONNECT_FAILED, 1)
+    assert retries.asked == [(CONNECT_FAILURE, 0, None, 0b11)]
+    # The other one than the last.
+    assert (exchange.tried, pool.waits) == (0b10, [0.02])
+    exchange.try_again()
+    last.answers(GOOD, b"ok")
     assert line.client.status == b"200 OK"
+
+
+def test_an_endpoint_that_asks_for_time_is_given_it_when_it_is_the_only_one() -> None:
+    first, second = FakeConnection(), FakeConnection()
+    retries = Told(1.0)
+    line, _ = line_of(retries, first, second, endpoints=1)
+    line.get("/")
+    first.answers(BAD, b"no")
+    assert retries.asked == [(STATUS, 503, b"7", 0b1)]
+
+
+def seen(pool: FakePool) -> list[tuple[str, int]]:
+    assert isinstance(pool.observer, Watching)
+    return pool.observer.seen
 
 
 def test_what_becomes_of_requests_is_told() -> None:
     first, second = FakeConnection(), FakeConnection()
-    line, pool = line_of(Told(0.0, 0.0), None, first, second, endpoints=3)
+    line, pool = line_of(Told(0.0), None, first, second, endpoints=3)
     exchange = line.get("/")
     exchange.not_connected(errors.CONNECT_FAILED, 0)
     exchange.upstream_failed(errors.RESPONSE_TIMEOUT, False, False)
     second.answers(GOOD, b"ok")
-    watching = pool.observer
-    assert isinstance(watching, Watching)
-    assert watching.seen == [(0, True, False), (1, True, True), (2, False, True)]
+    assert seen(pool) == [("failed", 0), ("timed out", 1), ("responded 200", 2), ("succeeded", 2)]
+
+
+def test_an_answer_that_breaks_off_is_a_failure_and_no_success() -> None:
+    first = FakeConnection()
+    line, pool = line_of(Told(), first)
+    exchange = line.get("/")
+    first.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 9", b"ok", complete=False)
+    exchange.upstream_failed(errors.UPSTREAM_RESET, False, False)
+    assert seen(pool) == [("responded 200", 0), ("failed", 0)]
+
+
+def test_a_tunnel_that_begins_is_a_success() -> None:
+    first = FakeConnection()
+    line, pool = line_of(Told(), first)
+    exchange = line.get("/")
+    exchange.switched_protocols(response(SWITCHING), b"")
+    assert seen(pool) == [("responded 101", 0), ("succeeded", 0)]
+
+
+def test_an_endpoint_that_outlasts_the_route_s_time_was_too_slow() -> None:
+    first = FakeConnection()
+    line, pool = line_of(Told(), first)
+    line.get("/").timed_out()
+    assert seen(pool) == [("timed out", 0)]
+
+
+def test_a_client_that_leaves_says_nothing_of_the_endpoint() -> None:
+    first = FakeConnection()
+    line, pool = line_of(Told(), first)
+    line.get("/").client_left(errors.CLIENT_LEFT)
+    assert seen(pool) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "heard"),
+    [
+        ("answered", False),
+        ("answered badly", True),
+        ("answered in the end", False),
+        ("never answered", True),
+        ("a tunnel", False),
+        ("the client left", None),
+        ("its time was over", True),
+        ("it had no connection", None),
+    ],
+)
+def test_of_a_request_only_what_became_of_it_in_the_end_is_concluded(end: str, heard: bool | None) -> None:
+    first, second = FakeConnection(), FakeConnection()
+    line, _ = line_of(Told(0.0) if end in ("answered in the end",) else Told(), first, second)
+    counting = Counting()
+    exchange = line.get("/")
+    exchange.admission = counting
+    if end == "answered":
+        first.answers(GOOD, b"ok")
+    elif end == "answered badly":
+        first.answers(BAD, b"no")
+    elif end == "answered in the end":
+        first.answers(BAD, b"no")
+        second.answers(GOOD, b"ok")
+    elif end == "never answered":
+        exchange.upstream_failed(errors.UPSTREAM_RESET, False, False)
+    elif end == "a tunnel":
+        exchange.switched_protocols(response(SWITCHING), b"")
+        exchange.tunnel_ended()
+    elif end == "the client left":
+        exchange.client_left(errors.CLIENT_LEFT)
+    elif end == "its time was over":
+        exchange.timed_out()
+    else:
+        exchange.fail(errors.QUEUE_TIMEOUT)
+    assert counting.heard == [heard]
+
+
+def test_what_was_kept_of_a_body_is_let_go_when_the_answer_begins() -> None:
+    first = FakeConnection()
+    line, _ = line_of(Told(), first)
+    exchange = line.request(POST, b"0123456789", complete=True)
+    assert exchange.pending == b"0123456789"
+    first.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 9", b"ok", complete=False)
+    assert (exchange.pending, exchange.replayable) == (b"", False)

@@ -13,7 +13,7 @@ from fastgw.config.addresses import HostPort
 from fastgw.config.document import Path, touches
 from fastgw.config.listener_checks import check_listener
 from fastgw.config.problems import Report, did_you_mean, names_there_are, path_text
-from fastgw.config.resilience import Concurrency
+from fastgw.config.resilience_checks import check_resilience
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
 from fastgw.config.sticky_checks import check_split_choice, check_sticky
@@ -128,14 +128,7 @@ def _check_upstream(path: Path, upstream: Upstream, report: Report) -> None:
         report.at_key((*path, "hash_on"), "nothing is hashed", 'write balance = "hash"')
     if upstream.sticky is not None:
         check_sticky((*path, "sticky"), upstream.sticky, report)
-    if upstream.concurrency:
-        check_concurrency((*path, "concurrency"), upstream.concurrency, report)
-
-
-def check_concurrency(path: Path, limits: Concurrency, report: Report) -> None:
-    if not limits.min_limit <= limits.initial_limit <= limits.max_limit:
-        message = "the limits are not in order"
-        report.at_key(path, message, "write min_limit <= initial_limit <= max_limit")
+    check_resilience(path, upstream, report)
 
 
 def _check_expectation(path: Path, name: str | None, known: Sequence[str], report: Report) -> None:

@@ -7,7 +7,7 @@ from fastgw.policy import retry as retry_policy
 from fastgw.policy.health import HealthSettings
 from fastgw.policy.outlier import OutlierSettings
 from fastgw.policy.retry import RetrySettings
-from fastgw.snapshot import HealthCheck, Retries
+from fastgw.snapshot import HealthCheck, RetryPolicy
 
 _CONDITIONS = {
     "connect-failure": retry_policy.CONNECT_FAILURE,
@@ -41,7 +41,7 @@ def outlier_settings(outliers: Outliers) -> OutlierSettings:
     )
 
 
-def retries(retry: Retry) -> Retries:
+def retries(retry: Retry) -> RetryPolicy:
     conditions = 0
     for condition in retry.on:
         conditions |= _CONDITIONS.get(condition, retry_policy.STATUS)
@@ -53,4 +53,4 @@ def retries(retry: Retry) -> Retries:
         max_backoff=retry.max_backoff,
         max_retry_after=retry.max_retry_after,
     )
-    return Retries(settings, retry.budget, retry.budget_floor, retry.max_body)
+    return RetryPolicy(settings, retry.budget, retry.budget_floor, retry.max_body)

@@ -7,14 +7,10 @@ not configured is None, and costs a comparison.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastgw import errors
-from fastgw.errors import Failure
+from fastgw.net.admission import Admission
 from fastgw.policy.balancer import LeastRequests, PowerOfTwo, Random, RoundRobin
-from fastgw.policy.breaker import CLOSED, OPEN, STATES, CircuitBreaker
-from fastgw.policy.concurrency import ConcurrencyLimit
 from fastgw.policy.health import out_mask
 from fastgw.policy.maglev import Maglev, hash_of
 from fastgw.policy.outlier import OutlierDetector
@@ -31,6 +27,10 @@ if TYPE_CHECKING:
 _HASH_LOAD_FACTOR = 2.0
 _HASH_BOUND_MIN = 8
 _KEYS = 2.0**64
+# From here on an answer speaks against the endpoint.
+_SERVER_ERROR = 500
+# RFC 9110 §15.6.4, RFC 6585 §4.
+_OVERLOAD = (503, 429)
 
 
 class EndpointStates:
@@ -61,29 +61,39 @@ class EndpointStates:
         self._is_warm = True
         self._backups = sum(1 << index for index, endpoint in enumerate(endpoints) if endpoint.backup)
         self._unhealthy = 0
+        # What spoke against endpoints when that was last looked at.
+        self._ejected = 0
+        self._bad = 0
+        self._is_panic = False
         self.detector = OutlierDetector(len(endpoints), upstream.outliers, now()) if upstream.outliers else None
-        self.breaker = CircuitBreaker(upstream.breaker, now()) if upstream.breaker else None
-        self.limit = ConcurrencyLimit(upstream.concurrency, now()) if upstream.concurrency else None
-        # Whether it wants to hear of answers, be asked before requests, and be told of time.
-        self.observes = bool(self.detector or self.breaker or self.limit or self._ewma)
-        self.guards = bool(self.breaker or self.limit)
+        self.admission = Admission(upstream, now, report) if upstream.breaker or upstream.concurrency else None
+        self._samples = self.admission if upstream.concurrency else None
+        # Whether it wants to hear of answers, and be told of time.
+        self.observes = bool(self.detector or self._samples or self._ewma)
         self.ticks = bool(self.detector or self._warming)
         self.out = self._out()
 
     # Who is next.
 
-    def pick_for(self, exchange: Exchange, capacity: int) -> int:
+    def excluded(self, tried: int) -> int:
+        """The endpoints that a request can't go to that has tried these. Backups stand in for those, too."""
+        if not tried:
+            return self.out
+        ejected = self.detector.ejected if self.detector is not None else 0
+        well = out_mask(self.everyone, self._backups, self._unhealthy | tried, ejected, 0, 0.0)
+        return well if well != self.everyone else self.out | tried
+
+    def pick_for(self, exchange: Exchange, capacity: int, unavailable: int) -> int:
         """Where the client's cookie leads if that endpoint can be taken; else as for a client without one."""
-        unavailable = exchange.tried | self.out
         if self.sticky is not None:
             place = self.sticky.place(exchange.sticky_token)
             if place >= 0 and self.active[place] < capacity and not unavailable >> place & 1:
                 return place
         if self.maglev is not None:
-            return self.pick_by_key(exchange, capacity)
+            return self.pick_by_key(exchange, capacity, unavailable)
         return self.balancer.pick(self.active, capacity, unavailable)
 
-    def pick_by_key(self, exchange: Exchange, capacity: int) -> int:
+    def pick_by_key(self, exchange: Exchange, capacity: int, unavailable: int) -> int:
         """With balance = "hash"."""
         maglev = self.maglev
         if maglev is None:
@@ -91,7 +101,7 @@ class EndpointStates:
         key = self.key(exchange)
         # Whoever has no key goes anywhere.
         hashed = int(self._chance() * _KEYS) if key is None else hash_of(key)
-        return maglev.pick_for(hashed, self.active, capacity, exchange.tried | self.out)
+        return maglev.pick_for(hashed, self.active, capacity, unavailable)
 
     def key(self, exchange: Exchange) -> bytes | None:
         """What is hashed; None: the request does not have it."""
@@ -105,35 +115,38 @@ class EndpointStates:
             return request.header(name.encode())
         return request.cookie(name.encode()) if kind == "cookie" else request.query_value(name.encode())
 
-    def refusal(self) -> Failure | None:
-        """Why a new request is refused before any endpoint is asked; None: it isn't."""
-        now = self._now()
-        if self.breaker is not None and not self.breaker.allows(now):
-            return replace(errors.BREAKER_OPEN, retry_after_s=self.breaker.retry_after_s(now))
-        if self.limit is not None and not self.limit.admits(sum(self.active)):
-            self.limit.sample(0.0, sum(self.active), True, now)
-            return errors.OVERLOADED
-        return None
-
     # What is learned.
 
-    def answered(self, endpoint: int, is_failure: bool, seconds: float, has_answered: bool) -> None:
-        """What became of a request, after `seconds`; `has_answered`: they tell of the endpoint's pace."""
-        now = self._now()
-        if self.detector is not None and self.detector.answered(endpoint, is_failure, seconds, now):
+    def responded(self, endpoint: int, seconds: float, status: int) -> None:
+        """An answer's head has come, after `seconds`."""
+        if status >= _SERVER_ERROR:
+            self._hears(endpoint, True, seconds)
+        elif self._ewma is not None:
+            self._ewma.observe(endpoint, seconds, self._now())
+        if self._samples is not None:
+            self._samples.sample(seconds, status in _OVERLOAD)
+
+    def succeeded(self, endpoint: int, seconds: float) -> None:
+        """An answer that was no server error has come whole, its head after `seconds`; or a tunnel has begun."""
+        self._hears(endpoint, False, seconds)
+
+    def failed(self, endpoint: int) -> None:
+        """No connection could be made, or it broke."""
+        self._hears(endpoint, True, 0.0)
+        if self._samples is not None:
+            self._samples.sample(0.0, True)
+
+    def timed_out(self, endpoint: int, seconds: float) -> None:
+        """No answer's head has come for `seconds`: it is that slow, at the least."""
+        self._hears(endpoint, True, seconds)
+        if self._ewma is not None:
+            self._ewma.observe(endpoint, seconds, self._now())
+        if self._samples is not None:
+            self._samples.sample(seconds, True)
+
+    def _hears(self, endpoint: int, is_failure: bool, seconds: float) -> None:
+        if self.detector is not None and self.detector.answered(endpoint, is_failure, seconds, self._now()):
             self._settle()
-        if self._ewma is not None and has_answered:
-            self._ewma.observe(endpoint, seconds, now)
-        if self.limit is not None and has_answered:
-            self.limit.sample(seconds, sum(self.active), False, now)
-        if self.breaker is not None:
-            before = self.breaker.state
-            if is_failure:
-                self.breaker.failed(now)
-            else:
-                self.breaker.succeeded(now)
-            if self.breaker.state != before and self.breaker.state in (OPEN, CLOSED):
-                self._report(f"upstream {self._upstream.name}: the circuit breaker is {STATES[self.breaker.state]}")
 
     def set_unhealthy(self, names: Collection[str]) -> None:
         """The endpoints whose checks fail."""
@@ -150,18 +163,29 @@ class EndpointStates:
             self._set_weights(self._warming.effective(now))
 
     def _settle(self) -> None:
-        """Something speaks against another set of endpoints than before."""
-        before, self.out = self.out, self._out()
+        """Something speaks against other endpoints than before."""
+        ejected = self.detector.ejected if self.detector is not None else 0
+        bad = self._unhealthy | ejected
+        self.out = self._out()
         for index, endpoint in enumerate(self._upstream.endpoints):
             bit = 1 << index
-            if not before & bit and self.out & bit:
-                self._report(f"upstream {self._upstream.name}: {endpoint.name} is out: {self.reason(index)}")
-            elif before & bit and not self.out & bit:
-                self._report(f"upstream {self._upstream.name}: {endpoint.name} is back")
-                if self._warming is not None:
-                    self._warming.came_up(index, self._now())
-                    self._is_warm = False
-                    self._set_weights(self._warming.effective(self._now()))
+            if ejected & bit and not self._ejected & bit and self.detector is not None:
+                self._say(f"{endpoint.name} is ejected: {self.detector.reason(index)}")
+            elif self._ejected & bit and not ejected & bit:
+                self._say(f"{endpoint.name} is not ejected any more")
+            if self._bad & bit and not bad & bit and self._warming is not None:
+                self._warming.came_up(index, self._now())
+                self._is_warm = False
+        self._bad, self._ejected = bad, ejected
+        if self._warming is not None and not self._is_warm:
+            self._set_weights(self._warming.effective(self._now()))
+        is_panic = bool(self.everyone & ~self.out & bad)
+        if is_panic != self._is_panic:
+            self._is_panic = is_panic
+            self._say("too few endpoints are available: all are used" if is_panic else "enough endpoints are available")
+
+    def _say(self, what: str) -> None:
+        self._report(f"upstream {self._upstream.name}: {what}")
 
     def _set_weights(self, weights: tuple[float, ...]) -> None:
         self.balancer.set_weights(weights)
@@ -171,14 +195,6 @@ class EndpointStates:
     def _out(self) -> int:
         ejected = self.detector.ejected if self.detector is not None else 0
         return out_mask(self.everyone, self._backups, self._unhealthy, ejected, 0, self._upstream.panic_threshold)
-
-    def reason(self, index: int) -> str:
-        """Why an endpoint is out."""
-        if self._unhealthy >> index & 1:
-            return "its checks fail"
-        if self.detector is not None and self.detector.ejected >> index & 1:
-            return self.detector.reason(index)
-        return "a backup is not needed" if self._backups >> index & 1 else "others do"
 
 
 def _balancer(

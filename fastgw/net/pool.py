@@ -59,7 +59,7 @@ class UpstreamPool:
         self.observer: ports.Observer | None = states if states.observes else None
         self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
         self.retries: ports.Retries | None = self._retries
-        self._counts_requests = self._retries is not None or states.guards
+        self._counts_requests = self._retries is not None or states.admission is not None
         self._pick = states.balancer.pick
         self.sticky = states.sticky
         # What is left of its time when an idle connection is no longer taken for open.
@@ -68,13 +68,15 @@ class UpstreamPool:
         self._idle: list[list[UpstreamConnection]] = [[] for _ in upstream.endpoints]
         self._queue: deque[tuple[float, Exchange]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
+        # Exchanges that wait before a retry.
+        self._backing_off = 0
         self._dialer = Dialer(upstream, resolver, loop, report, gateway.now)
         self._retired = False
         self.sweep = sweep
         self.loop = loop
         sweep.each_tick.append(self._expire_queue)
         if states.ticks:
-            sweep.each_tick.append(states.tick)
+            sweep.each_tick.append(self._tick)
 
     def __repr__(self) -> str:
         idle = [len(stack) for stack in self._idle]
@@ -89,10 +91,11 @@ class UpstreamPool:
             exchange.tries = 1
             if self._counts_requests and not self._admit(exchange):
                 return None
+        unavailable = self._unavailable(exchange) if exchange.tried else states.out
         if states.looks_at_request:
-            index = states.pick_for(exchange, upstream.max_connections)
+            index = states.pick_for(exchange, upstream.max_connections, unavailable)
         else:
-            index = self._pick(self.active, upstream.max_connections, exchange.tried | states.out)
+            index = self._pick(self.active, upstream.max_connections, unavailable)
         if index < 0:
             self._enqueue(exchange)
             return None
@@ -130,21 +133,47 @@ class UpstreamPool:
 
     def _admit(self, exchange: Exchange) -> bool:
         """Whether a new request may go to any endpoint; else it has been told why not."""
+        admission = self.states.admission
+        failure = admission.refusal() if admission is not None else None
+        if failure is not None:
+            exchange.not_connected(failure, -1)
+            return False
+        exchange.admission = admission
         if self._retries is not None:
             self._retries.requested()
-        failure = self.states.refusal() if self.states.guards else None
-        if failure is None:
-            return True
-        exchange.not_connected(failure, -1)
-        return False
+        return True
+
+    def _unavailable(self, exchange: Exchange) -> int:
+        """The endpoints that a request can't go to that has been tried before; when none is left, it begins anew."""
+        states = self.states
+        unavailable = states.excluded(exchange.tried)
+        if unavailable == states.everyone:
+            exchange.tried = 0
+            return states.out
+        return unavailable
 
     def has_others(self, tried: int) -> bool:
         """Whether some endpoint is available and has not been tried."""
-        return tried | self.states.out != self.states.everyone
+        return self.states.excluded(tried) != self.states.everyone
 
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         """Lets it go on after a while."""
-        self.loop.call_later(wait_s, exchange.try_again)
+        self._backing_off += 1
+        self.loop.call_later(wait_s, self._go_on, exchange)
+
+    def _go_on(self, exchange: Exchange) -> None:
+        self._backing_off -= 1
+        try:
+            exchange.try_again()
+        except Exception:
+            self.gateway.failed()
+            exchange.crashed()
+
+    def _tick(self, now: float) -> None:
+        before = self.states.out
+        self.states.tick(now)
+        if before != self.states.out and self._queue:
+            self._serve_queue()
 
     def set_unhealthy(self, names: Collection[str]) -> None:
         """The endpoints whose checks fail."""
@@ -209,6 +238,8 @@ class UpstreamPool:
                 self.loop.call_soon(self._serve_queue)
             if exchange.is_waiting():
                 exchange.not_connected(failure, index)
+            elif self.observer is not None:
+                self.observer.failed(index)
         elif exchange.is_waiting():
             exchange.connected(connection)
         else:
@@ -260,14 +291,15 @@ class UpstreamPool:
         self._queue = passed_over
 
     def _has_room(self, exchange: Exchange) -> bool:
-        limit, tried = self.upstream.max_connections, exchange.tried | self.states.out
-        return any(count < limit and not tried >> index & 1 for index, count in enumerate(self.active))
+        limit, unavailable = self.upstream.max_connections, self._unavailable(exchange)
+        return any(count < limit and not unavailable >> index & 1 for index, count in enumerate(self.active))
 
     def _expire_queue(self, now: float) -> None:
-        if self._retired and not self._queue and not any(self.active) and not any(self._idle):
+        is_unused = not self._queue and not self._backing_off and not any(self.active) and not any(self._idle)
+        if self._retired and is_unused:
             self.sweep.each_tick.remove(self._expire_queue)
             if self.states.ticks:
-                self.sweep.each_tick.remove(self.states.tick)
+                self.sweep.each_tick.remove(self._tick)
         while self._queue and self._queue[0][0] < now:
             _, exchange = self._queue.popleft()
             if exchange.is_waiting():

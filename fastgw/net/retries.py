@@ -10,19 +10,19 @@ from fastgw.policy.retry import CONNECT_FAILURE, GRANTED, STATUS, TOO_LATE, Retr
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
-    from fastgw.snapshot import Retries as RetriesOf
+    from fastgw.snapshot import RetryPolicy
 
 
 class Retries:
     """`max_body` is how much of a request's body is kept, in bytes. `wall` tells the time of day, in seconds."""
 
     def __init__(
-        self, retries: RetriesOf, now: Callable[[], float], wall: Callable[[], float], chance: Callable[[], float]
+        self, policy: RetryPolicy, now: Callable[[], float], wall: Callable[[], float], chance: Callable[[], float]
     ) -> None:
-        self.max_body = retries.max_body
-        self._settings = retries.settings
-        self._for_any_method = replace(retries.settings, any_method=True)
-        self._budget = RetryBudget(now(), retries.budget_share, retries.budget_floor)
+        self.max_body = policy.max_body
+        self._settings = policy.settings
+        self._for_any_method = replace(policy.settings, any_method=True)
+        self._budget = RetryBudget(now(), policy.budget_share, policy.budget_floor)
         self._now = now
         self._wall = wall
         self._chance = chance
@@ -40,12 +40,14 @@ class Retries:
                 return TOO_LATE
             if route.retries_any_method:
                 settings = self._for_any_method
+        number = exchange.retries + 1
         if condition == STATUS and retry_after is not None:
-            wait = wait_s(settings, exchange.tries, retry_after, self._wall(), self._chance)
+            wait = wait_s(settings, number, retry_after, self._wall(), self._chance)
             if wait < 0:
                 return TOO_LATE
         else:
-            wait = 0.0 if condition == CONNECT_FAILURE else backoff(settings, exchange.tries, self._chance)
-        method, tries = exchange.request.method, exchange.tries
-        why = refusal(settings, condition, status, method, exchange.replayable, tries, self._budget, self._now())
+            wait = backoff(settings, number, self._chance)
+        is_replayable = exchange.replayable and len(exchange.pending) <= self.max_body
+        method, budget, now = exchange.request.method, self._budget, self._now()
+        why = refusal(settings, condition, status, method, is_replayable, number, budget, now)
         return wait if why == GRANTED else TOO_LATE

@@ -551,9 +551,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self.conversation is None or self.peer is None:
             return
         from_client, from_upstream = self.conversation
-        if from_upstream.may_end:
+        if from_upstream.may_end and not self.peer.half_closed:
             self.peer.transport.write(close_frame(GOING_AWAY))
-        if from_client.may_end:
+        if from_client.may_end and not self.half_closed:
             self.transport.write(close_frame(GOING_AWAY, mask=_MASK))
 
     def end_tunnel_half(self) -> bool:

@@ -47,6 +47,15 @@ class HealthChecks:
         # Results in a row that contradict the state.
         self._in_row = [0] * count
 
+    def adopt(self, settings: HealthSettings) -> None:
+        """Others from now on; what is known stays."""
+        self._settings = settings
+
+    def presume_unhealthy(self, endpoint: int) -> None:
+        """Somebody else has found out."""
+        self.unhealthy |= 1 << endpoint
+        self._has_result[endpoint] = True
+
     def due(self, endpoint: int) -> float:
         """When the endpoint is to be checked next."""
         return self._due[endpoint]
@@ -88,15 +97,20 @@ def out_mask(
 ) -> int:
     """The endpoints of `everyone` that must not be picked.
 
-    Primaries are used as long as one is available, then backups. When fewer than `panic_threshold` of those whose
-    turn it is are available, all of them are used, whatever speaks against them; when nobody is available anywhere,
-    all are; with a threshold of 0 there is no panic. What drains has been taken out by hand, and gets nothing even
+    Primaries are used as long as enough of them are available, a share of `panic_threshold`; then the backups help.
+    Where there are none, all primaries are used, whatever speaks against them; when nobody is available anywhere, all
+    are; with a threshold of 0 there is no panic. What drains has been taken out by hand, and gets nothing even
     then. In panic, some endpoint that is unhealthy or ejected is not in the mask.
     """
     wanted = everyone & ~draining
-    for group in (wanted & ~backups, wanted & backups):
-        available = group & ~(unhealthy | ejected)
-        if available:
-            is_panic = available.bit_count() < panic_threshold * group.bit_count()
-            return everyone & ~(group if is_panic else available)
+    primaries, spares = wanted & ~backups, wanted & backups
+    well = primaries & ~(unhealthy | ejected)
+    well_spares = spares & ~(unhealthy | ejected)
+    if well and well.bit_count() >= panic_threshold * primaries.bit_count():
+        return everyone & ~well
+    if well_spares:
+        # Too few primaries are left for all of the load, or none.
+        return everyone & ~(well | well_spares)
+    if well:
+        return everyone & ~primaries
     return everyone & ~wanted if panic_threshold > 0 else everyone

@@ -158,7 +158,7 @@ def _endpoint(upstream: Upstream, exchange: Exchange) -> tuple[str, str]:
         what = ":".join(filter(None, upstream.hash_on))
         key = states.key(exchange)
         if key is not None:
-            index = states.pick_by_key(exchange, upstream.max_connections)
+            index = states.pick_by_key(exchange, upstream.max_connections, states.out)
             return upstream.endpoints[index].name, f"{what} {key.decode('latin-1')} leads there{spared}"
         return "any", f"the request has no {what}{spared}"
     names = [endpoint.name for endpoint in upstream.endpoints if not endpoint.backup]

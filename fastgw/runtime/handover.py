@@ -53,6 +53,8 @@ class Estate:
 
     inherited: Inherited
     ticket_secret: TicketSecret
+    # The endpoints whose checks fail, by upstream.
+    unhealthy: Mapping[str, Iterable[str]]
     control: socket.socket | None
 
 
@@ -133,6 +135,7 @@ def _packed(estate: Estate) -> tuple[dict[str, object], list[int]]:
         "lent": [_plain(address) for address in estate.inherited.lent],
         "ticket_secret": estate.ticket_secret.value,
         "ticket_period": estate.ticket_secret.period,
+        "unhealthy": {upstream: list(names) for upstream, names in estate.unhealthy.items()},
         "has_control": estate.control is not None,
     }
     control = [] if estate.control is None else [estate.control.fileno()]
@@ -194,7 +197,7 @@ def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
         sockets.setdefault(Address(*address), []).append(socket.socket(fileno=descriptor))
     lent = frozenset(Address(*address) for address in facts["lent"])
     secret = TicketSecret(facts["ticket_secret"], facts["ticket_period"])
-    return Estate(Inherited(sockets, lent), secret, control)
+    return Estate(Inherited(sockets, lent), secret, facts["unhealthy"], control)
 
 
 def ends_a_container(has_other_parent: bool) -> bool:

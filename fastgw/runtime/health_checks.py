@@ -8,7 +8,9 @@ outlives reloads; endpoints that are new are taken for healthy until their first
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -17,18 +19,27 @@ from typing import TYPE_CHECKING
 from fastgw.errors import Failure
 from fastgw.http1.parse_response import parse_response
 from fastgw.net.proxy_header import header
+from fastgw.net.resolver import Resolver
 from fastgw.net.tls import client_context
 from fastgw.policy.health import HealthChecks
 from fastgw.runtime.report import report, report_bug
 
 if TYPE_CHECKING:
     from fastgw.runtime.messages import Unhealthy
-    from fastgw.snapshot import Endpoint, HealthCheck, Snapshot, Upstream
+    from fastgw.snapshot import Address, Endpoint, HealthCheck, Snapshot, Upstream
 
 # Of an answer, to look into; what stands behind it is left unread.
 _ANSWER_MAX = 64 * 1024
 # How often it is looked whose check is due.
 _LOOK_S = 0.1
+
+
+# What keeps us from asking.
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+class _OursError(Exception):
+    """No check could be made, for want of something here."""
 
 
 class Checker:
@@ -39,6 +50,7 @@ class Checker:
         self._endpoints: dict[tuple[str, str], _Checked] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._checking: set[asyncio.Task[None]] = set()
+        self._resolver = Resolver(asyncio.get_running_loop(), time.monotonic)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """From now on these are checked; what stays as it was keeps its state."""
@@ -50,9 +62,15 @@ class Checker:
             if upstream.tls is not None:
                 self._contexts[upstream.name] = client_context(upstream.tls)
             for endpoint in upstream.endpoints:
-                known = before.get((upstream.name, endpoint.name))
-                state = known.state if known is not None and known.check.settings == upstream.health.settings else None
-                self._endpoints[upstream.name, endpoint.name] = _Checked(upstream, endpoint, upstream.health, state)
+                checked = before.get((upstream.name, endpoint.name)) or _Checked(upstream, endpoint, upstream.health)
+                checked.adopt(upstream, endpoint, upstream.health)
+                self._endpoints[upstream.name, endpoint.name] = checked
+
+    def presume(self, unhealthy: Unhealthy) -> None:
+        """What another gateway has found out."""
+        for (upstream, endpoint), checked in self._endpoints.items():
+            if endpoint in unhealthy.get(upstream, ()):
+                checked.state.presume_unhealthy(0)
 
     def unhealthy(self) -> Unhealthy:
         found: dict[str, set[str]] = {}
@@ -81,12 +99,15 @@ class Checker:
         upstream = checked.upstream
         try:
             why = await self._trouble(checked.endpoint, checked.check, upstream)
+            is_well = not why
         except Exception as error:
-            report_bug(error)
-            why = "a bug in fastgw"
+            # Ours, and no trouble of the endpoint: it stays what it was.
+            if not isinstance(error, _OursError):
+                report_bug(error)
+            why, is_well = "", not checked.state.unhealthy
         finally:
             checked.is_under_way = False
-        is_changed = checked.state.result(0, not why, time.monotonic(), random.random)
+        is_changed = checked.state.result(0, is_well, time.monotonic(), random.random)
         if is_changed:
             what = f"fails its checks: {why}" if why else "passes its checks again"
             report(f"upstream {upstream.name}: {checked.endpoint.name} {what}")
@@ -106,45 +127,76 @@ class Checker:
         except ssl.SSLError as error:
             return f"TLS: {error.reason or error}"
         except (OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno in _OURS:
+                raise _OursError from None
             return (getattr(error, "strerror", None) or str(error)).lower()
 
     async def _connect(
         self, endpoint: Endpoint, upstream: Upstream
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        address = endpoint.address
-        context = self._contexts.get(upstream.name)
-        name = upstream.tls.server_name or address.host if upstream.tls is not None else None
-        if not upstream.proxy_protocol:
-            if address.path:
-                return await asyncio.open_unix_connection(address.path, ssl=context, server_hostname=name)
-            return await asyncio.open_connection(address.host, address.port, ssl=context, server_hostname=name)
-        if address.path:
-            reader, writer = await asyncio.open_unix_connection(address.path)
-        else:
-            reader, writer = await asyncio.open_connection(address.host, address.port)
-        # Of no client: PROXY UNKNOWN, or LOCAL.
-        writer.write(header(upstream.proxy_protocol, ("", 0), ("", 0)))
-        if context is not None:
-            await writer.start_tls(context, server_hostname=name)
+        address, tls = endpoint.address, upstream.tls
+        sock = await self._connected(address, upstream.dns_refresh)
+        reader, writer = await asyncio.open_connection(sock=sock)
+        if upstream.proxy_protocol:
+            # Of no client: PROXY UNKNOWN, or its like.
+            writer.write(header(upstream.proxy_protocol, ("", 0), ("", 0)))
+        if tls is not None:
+            try:
+                await writer.start_tls(self._contexts[upstream.name], server_hostname=tls.server_name or address.host)
+            except BaseException:
+                writer.transport.abort()
+                raise
         return reader, writer
+
+    async def _connected(self, address: Address, dns_refresh: float) -> socket.socket:
+        """The addresses of a name are tried in turn, as traffic does."""
+        loop = asyncio.get_running_loop()
+        if address.path:
+            return await _connect_to(loop, socket.AF_UNIX, address.path)
+        last: OSError | None = None
+        for host in await self._resolver.addresses(address.host, dns_refresh):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            try:
+                return await _connect_to(loop, family, (host, address.port))
+            except OSError as error:
+                last = error
+        raise last or OSError("no address")
+
+
+async def _connect_to(
+    loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, target: str | tuple[str, int]
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        await loop.sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _Checked:
-    """An endpoint and how its checks went, so far or from now on."""
+    """An endpoint and how its checks went."""
 
-    def __init__(self, upstream: Upstream, endpoint: Endpoint, check: HealthCheck, state: HealthChecks | None) -> None:
+    def __init__(self, upstream: Upstream, endpoint: Endpoint, check: HealthCheck) -> None:
+        self.state = HealthChecks(1, check.settings, time.monotonic())
+        self.is_under_way = False
+        self.adopt(upstream, endpoint, check)
+
+    def adopt(self, upstream: Upstream, endpoint: Endpoint, check: HealthCheck) -> None:
         self.upstream = upstream
         self.endpoint = endpoint
         self.check = check
-        self.state = state or HealthChecks(1, check.settings, time.monotonic())
-        self.is_under_way = False
+        self.state.adopt(check.settings)
 
 
 async def _ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, endpoint: Endpoint, check: HealthCheck
 ) -> str:
     host = check.host or ("localhost" if endpoint.address.path else endpoint.name)
-    lines = (f"GET {check.path} HTTP/1.1", f"Host: {host}", "User-Agent: fastgw-health", "Connection: close", "", "")
+    # HTTP/1.0 knows neither chunks nor answers before the answer; HAProxy asks in it, too.
+    lines = (f"GET {check.path} HTTP/1.0", f"Host: {host}", "User-Agent: fastgw-health", "Connection: close", "", "")
     writer.write("\r\n".join(lines).encode())
     answer = b""
     while b"\r\n\r\n" not in answer:

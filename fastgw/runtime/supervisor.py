@@ -121,6 +121,9 @@ class Supervisor:
         self._events = Events()
         self._workers = Workers(loaded.snapshot, table, self._events, ticket_secret)
         self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager)
+        if estate is not None:
+            self._reloads.checker.presume({name: frozenset(names) for name, names in estate.unhealthy.items()})
+            self._workers.unhealthy = self._reloads.checker.unhealthy()
         self._status = Status(config_path, self._workers, table, self._events)
         self._state = COMING_UP
         self._exit_status = 0
@@ -294,7 +297,12 @@ class Supervisor:
 
     async def _replacement(self) -> tuple[Event, frozenset[Address]]:
         """What has happened: another process has taken our place, and these addresses. Raises UpgradeError."""
-        estate = handover.Estate(self._table.for_successor(), self._workers.ticket_secret(), self._control_socket)
+        estate = handover.Estate(
+            self._table.for_successor(),
+            self._workers.ticket_secret(),
+            self._reloads.checker.unhealthy(),
+            self._control_socket,
+        )
         successor = self._successor = handover.Successor(self._manager.for_successor(os.environ))
         try:
             kept = await successor.come_up(estate)

@@ -79,7 +79,7 @@ class Workers:
         # No worker starts while a snapshot is on its way.
         self._turnstile = Turnstile()
         self._generation = 0
-        self._unhealthy: m.Unhealthy = {}
+        self.unhealthy: m.Unhealthy = {}
 
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
@@ -119,7 +119,7 @@ class Workers:
 
     async def tell_unhealthy(self, unhealthy: m.Unhealthy) -> None:
         """The endpoints whose checks fail: all workers know them, and those that are still to come."""
-        self._unhealthy = unhealthy
+        self.unhealthy = unhealthy
         for process in tuple(self._everyone):
             if process.has_served:
                 await process.send((m.HEALTH, unhealthy))
@@ -199,13 +199,13 @@ class Workers:
             addresses, sockets = self._sockets(number, [listener.address for listener in self.snapshot.listeners])
             cpu, lent = self._cpu_of(number), self._table.lent
             secret = self.ticket_secret()
-            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self._unhealthy, secret)
+            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self.unhealthy, secret)
             await process.send((m.START, start), [self._memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:
-                if start.unhealthy is not self._unhealthy:
+                if start.unhealthy is not self.unhealthy:
                     # There was news meanwhile.
-                    await process.send((m.HEALTH, self._unhealthy))
+                    await process.send((m.HEALTH, self.unhealthy))
                 self._serving[number] = process
                 if len(self._serving) == self.count:
                     self._all_ready.set()

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from fastgw import errors
 from fastgw.net.endpoint_states import EndpointStates
 from fastgw.snapshot import Upstream
 from tests.fakes import Clock, snapshot_of
@@ -60,7 +59,7 @@ class FakeExchange:
 
 def test_without_anything_configured_nothing_is_looked_at() -> None:
     states = Told("").states
-    assert (states.observes, states.guards, states.ticks, states.out) == (False, False, False, 0)
+    assert (states.observes, states.admission, states.ticks, states.out) == (False, None, False, 0)
 
 
 def test_an_endpoint_whose_checks_fail_is_out_until_they_don_t() -> None:
@@ -69,7 +68,8 @@ def test_an_endpoint_whose_checks_fail_is_out_until_they_don_t() -> None:
     assert set(made.picked()) == {0, 2}
     made.states.set_unhealthy(frozenset())
     assert set(made.picked()) == {0, 1, 2}
-    assert made.told == ["upstream a: h:2 is out: its checks fail", "upstream a: h:2 is back"]
+    # The supervisor has said so for all workers.
+    assert made.told == []
 
 
 def test_backups_are_used_when_nobody_else_is_there() -> None:
@@ -91,12 +91,12 @@ def test_when_all_are_unhealthy_all_are_used_unless_there_is_no_panic() -> None:
 def test_failures_eject_and_time_brings_back() -> None:
     made = Told('outliers = { consecutive_failures = 2, eject_for = "10s" }')
     for _ in range(2):
-        made.states.answered(1, True, 0.0, False)
+        made.states.failed(1)
     assert made.states.out == 0b010
-    assert made.told == ["upstream a: h:2 is out: 2 failures in a row; ejected for 10 s"]
+    assert made.told == ["upstream a: h:2 is ejected: 2 failures in a row; ejected for 10 s"]
     made.states.tick(made.clock.now + 10.1)
     assert made.states.out == 0
-    assert made.told[1:] == ["upstream a: h:2 is back"]
+    assert made.told[1:] == ["upstream a: h:2 is not ejected any more"]
 
 
 def test_one_that_comes_back_is_given_its_share_little_by_little() -> None:
@@ -113,9 +113,10 @@ def test_one_that_comes_back_is_given_its_share_little_by_little() -> None:
 def test_peak_ewma_hears_of_good_answers_and_time_outs_only() -> None:
     made = Told('balance = "ewma"')
     states = made.states
-    states.answered(0, False, 0.010, True)
-    states.answered(1, True, 0.001, False)
-    states.answered(2, True, 0.500, True)
+    states.responded(0, 0.010, 200)
+    states.responded(1, 0.001, 503)
+    states.failed(1)
+    states.timed_out(2, 0.500)
     balancer = cast(Any, states.balancer)
     assert [balancer.average(endpoint) for endpoint in range(3)] == [0.010, None, 0.500]
 
@@ -123,45 +124,23 @@ def test_peak_ewma_hears_of_good_answers_and_time_outs_only() -> None:
 def test_the_same_key_goes_to_the_same_endpoint() -> None:
     for hash_on in ("client.ip", "path", "header:X-User", "cookie:user", "query:user"):
         states = Told(f'balance = "hash"\nhash_on = "{hash_on}"').states
-        picked = {states.pick_by_key(cast(Any, FakeExchange()), 10) for _ in range(10)}
+        picked = {states.pick_by_key(cast(Any, FakeExchange()), 10, states.out) for _ in range(10)}
         assert len(picked) == 1, hash_on
     states = Told('balance = "hash"\nhash_on = "client.ip"').states
     clients = [FakeExchange(b"192.0.2.%d" % number) for number in range(64)]
-    assert {states.pick_by_key(cast(Any, client), 10) for client in clients} == {0, 1, 2}
+    assert {states.pick_by_key(cast(Any, client), 10, states.out) for client in clients} == {0, 1, 2}
 
 
 def test_a_key_s_endpoint_that_is_out_is_passed_over() -> None:
     states = Told('balance = "hash"\nhash_on = "client.ip"').states
-    owner = states.pick_by_key(cast(Any, FakeExchange()), 10)
+    owner = states.pick_by_key(cast(Any, FakeExchange()), 10, states.out)
     states.set_unhealthy({f"h:{owner + 1}"})
-    assert states.pick_by_key(cast(Any, FakeExchange()), 10) not in (owner, -1)
+    assert states.pick_by_key(cast(Any, FakeExchange()), 10, states.out) not in (owner, -1)
 
 
 def test_a_request_without_the_key_goes_anywhere() -> None:
     states = Told('balance = "hash"\nhash_on = "header:X-Nobody"').states
-    assert states.pick_by_key(cast(Any, FakeExchange()), 10) in (0, 1, 2)
-
-
-def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
-    made = Told('breaker = { consecutive_failures = 3, open_for = "5s", trials = 1 }')
-    for _ in range(3):
-        assert made.states.refusal() is None
-        made.states.answered(0, True, 0.0, False)
-    refusal = made.states.refusal()
-    assert refusal is not None
-    assert (refusal.reason, refusal.retry_after_s) == (errors.BREAKER_OPEN.reason, 5)
-    made.clock.now += 5.1
-    assert made.states.refusal() is None
-    made.states.answered(0, False, 0.01, True)
-    assert made.told == ["upstream a: the circuit breaker is open", "upstream a: the circuit breaker is closed"]
-
-
-def test_over_the_concurrency_limit_requests_are_refused() -> None:
-    made = Told("concurrency = { initial_limit = 5, min_limit = 4 }")
-    made.states.active[0] = 4
-    assert made.states.refusal() is None
-    made.states.active[1] = 1
-    assert made.states.refusal() is errors.OVERLOADED
+    assert states.pick_by_key(cast(Any, FakeExchange()), 10, states.out) in (0, 1, 2)
 
 
 STICKY = 'sticky = { secret = "0123456789abcdef" }'
@@ -180,20 +159,35 @@ def test_a_cookie_leads_to_its_endpoint_as_long_as_that_can_be_taken(balance: st
     states = made.states
     exchange = sticky_exchange(states, 2)
     assert states.looks_at_request
-    assert [states.pick_for(exchange, 10) for _ in range(3)] == [2, 2, 2]
+    assert [states.pick_for(exchange, 10, states.excluded(exchange.tried)) for _ in range(3)] == [2, 2, 2]
     # Tried, full, or out: somebody else.
     exchange.tried = 0b100
-    assert states.pick_for(exchange, 10) in (0, 1)
+    assert states.pick_for(exchange, 10, states.excluded(exchange.tried)) in (0, 1)
     exchange.tried = 0
     states.active[2] = 10
-    assert states.pick_for(exchange, 10) in (0, 1)
+    assert states.pick_for(exchange, 10, states.excluded(exchange.tried)) in (0, 1)
     states.active[2] = 0
     states.set_unhealthy({"h:3"})
-    assert states.pick_for(exchange, 10) in (0, 1)
+    assert states.pick_for(exchange, 10, states.excluded(exchange.tried)) in (0, 1)
 
 
 def test_without_a_cookie_the_balancer_chooses() -> None:
     states = Told(STICKY).states
     exchange = sticky_exchange(states, 2)
     exchange.sticky_token = b"forged"
-    assert [states.pick_for(exchange, 10) for _ in range(4)] == [0, 1, 2, 0]
+    assert [states.pick_for(exchange, 10, states.excluded(exchange.tried)) for _ in range(4)] == [0, 1, 2, 0]
+
+
+def test_a_request_that_has_tried_the_primaries_may_go_to_backups() -> None:
+    states = Told("", 'endpoints = ["h:1", { address = "h:2", backup = true }]').states
+    assert [states.excluded(tried) for tried in (0b00, 0b01, 0b11)] == [0b10, 0b01, 0b11]
+
+
+def test_panic_is_told_once_and_is_no_recovery() -> None:
+    made = Told('slow_start = "10s"')
+    made.states.set_unhealthy({"h:1", "h:2", "h:3"})
+    assert made.told == ["upstream a: too few endpoints are available: all are used"]
+    assert made.picked(30) == Counter({0: 10, 1: 10, 2: 10})
+    made.states.set_unhealthy({"h:1", "h:2"})
+    assert made.told[1:] == ["upstream a: enough endpoints are available"]
+    assert set(made.picked()) == {2}

@@ -146,9 +146,11 @@ def test_below_the_panic_threshold_all_primaries_are_used(
     count: int, available: int, threshold: float, panics: bool
 ) -> None:
     primaries = (1 << count) - 1
-    backup = 1 << count
     unhealthy = primaries & ~((1 << available) - 1)
-    assert out_mask(primaries | backup, backup, unhealthy, 0, 0, threshold) == backup | (0 if panics else unhealthy)
+    assert out_mask(primaries, 0, unhealthy, 0, 0, threshold) == (0 if panics else unhealthy)
+    # Where there are backups, they help those that are left.
+    backup = 1 << count
+    assert out_mask(primaries | backup, backup, unhealthy, 0, 0, threshold) == unhealthy | (0 if panics else backup)
 
 
 def test_what_drains_does_not_count_for_the_threshold() -> None:
@@ -170,9 +172,11 @@ def test_the_mask_keeps_its_promises(
     assert out & ~everyone == 0
     assert left & draining == 0
     if good & ~backups:
-        # Whoever is available and first in turn is never kept out, and then no backup is used.
+        # Whoever is available and first in turn is never kept out, and backups help only where too few are.
         assert good & ~backups & out == 0
-        assert left & backups == 0
+        wanted = everyone & ~draining & ~backups
+        are_enough = (good & ~backups).bit_count() >= threshold * wanted.bit_count()
+        assert left & backups == (0 if are_enough else good & backups)
     elif good:
         assert good & out == 0
         assert left & ~backups == 0

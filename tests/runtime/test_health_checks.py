@@ -104,7 +104,7 @@ async def test_an_endpoint_is_asked_and_believed(capsys: pytest.CaptureFixture[s
             made.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
             assert await heard.next() == {}
             assert checker.unhealthy() == {}
-        assert made.asked[0].startswith(b"GET /healthz?x=1 HTTP/1.1\r\nHost: b.test\r\n")
+        assert made.asked[0].startswith(b"GET /healthz?x=1 HTTP/1.0\r\nHost: b.test\r\n")
     said = capsys.readouterr().err
     assert f"upstream a: {made.address} fails its checks: status 500" in said
     assert f"upstream a: {made.address} passes its checks again" in said
@@ -187,7 +187,7 @@ async def test_a_proxy_header_comes_first_where_traffic_has_one() -> None:
         more = 'proxy_protocol = "v1"'
         async with checking(snapshot(made.address, quick(', path = "/"'), more)) as _:
             await made.was_asked()
-    assert made.asked[0].startswith(b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n")
+    assert made.asked[0].startswith(b"PROXY UNKNOWN\r\nGET / HTTP/1.0\r\n")
 
 
 @pytest.mark.asyncio
@@ -201,3 +201,31 @@ async def test_what_is_known_of_an_endpoint_outlives_a_reload() -> None:
             assert checker.unhealthy() == {"a": frozenset({made.address})}
             checker.adopt(snapshot(made.address, "false"))
             assert checker.unhealthy() == {}
+
+
+@pytest.mark.asyncio
+async def test_other_settings_are_no_reason_to_forget_or_to_ask_twice() -> None:
+    async with backend() as made:
+        made.answer = b"HTTP/1.1 500 Oh\r\n\r\n"
+        async with checking(snapshot(made.address, quick(', path = "/"'))) as (checker, heard):
+            await heard.next()
+            slower = quick(', path = "/"').replace('interval = "50ms"', 'interval = "60ms"')
+            checker.adopt(snapshot(made.address, slower))
+            assert checker.unhealthy() == {"a": frozenset({made.address})}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        of = snapshot(address, '{ path = "/", interval = "50ms", fast_interval = "10ms", timeout = "1s" }')
+        async with checking(of) as (checker, _):
+            await asyncio.sleep(0.2)
+            for _ in range(3):
+                checker.adopt(of)
+                await asyncio.sleep(0.2)
+            assert len(checker._checking) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_another_gateway_has_found_out_is_taken_over() -> None:
+    checker = Checker(Heard().tell)
+    checker.adopt(snapshot("127.0.0.1:1", quick("")))
+    checker.presume({"a": frozenset({"127.0.0.1:1"}), "b": frozenset({"h:1"})})
+    assert checker.unhealthy() == {"a": frozenset({"127.0.0.1:1"})}

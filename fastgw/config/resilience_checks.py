@@ -1,0 +1,50 @@
+"""What must agree in the tables that say what happens when endpoints are in trouble."""
+
+from __future__ import annotations
+
+from fastgw.config.document import Path
+from fastgw.config.problems import Report
+from fastgw.config.resilience import Concurrency, Health, Outliers, Retry
+from fastgw.config.schema import Upstream
+
+
+def check_resilience(path: Path, upstream: Upstream, report: Report) -> None:
+    """Reports all contradictions in those of an upstream."""
+    if upstream.health:
+        _check_health((*path, "health"), upstream.health, report)
+    if upstream.outliers:
+        _check_outliers((*path, "outliers"), upstream.outliers, report)
+    if upstream.retry:
+        _check_retry((*path, "retry"), upstream.retry, report)
+    if upstream.concurrency:
+        _check_concurrency((*path, "concurrency"), upstream.concurrency, report)
+
+
+def _check_health(path: Path, health: Health, report: Report) -> None:
+    if health.path is None:
+        for key in ("host", "status", "body"):
+            if key in health.model_fields_set:
+                report.at_value((*path, key), "nothing is asked for without a path", 'write path = "/healthz"')
+    if health.fast_interval > health.interval:
+        key = "fast_interval" if "fast_interval" in health.model_fields_set else "interval"
+        report.at_value((*path, key), "fast_interval is longer than interval", "write a shorter one")
+
+
+def _check_outliers(path: Path, outliers: Outliers, report: Report) -> None:
+    if outliers.max_eject_for < outliers.eject_for:
+        key = "max_eject_for" if "max_eject_for" in outliers.model_fields_set else "eject_for"
+        report.at_value((*path, key), "max_eject_for is shorter than eject_for", "write a longer one")
+
+
+def _check_retry(path: Path, retry: Retry, report: Report) -> None:
+    if not retry.on:
+        report.at_value((*path, "on"), "nothing is retried after", "name something, or write retry = false")
+    if retry.max_backoff < retry.backoff:
+        key = "max_backoff" if "max_backoff" in retry.model_fields_set else "backoff"
+        report.at_value((*path, key), "max_backoff is shorter than backoff", "write a longer one")
+
+
+def _check_concurrency(path: Path, limits: Concurrency, report: Report) -> None:
+    if not limits.min_limit <= limits.initial_limit <= limits.max_limit:
+        hint = "write min_limit <= initial_limit <= max_limit"
+        report.at_key(path, "the limits are not in order", hint)

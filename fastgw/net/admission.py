@@ -1,0 +1,60 @@
+"""Whether an upstream is asked at all: its circuit breaker, and its adaptive limit on what awaits an answer.
+
+Both look at requests, not at tries: one that succeeds in the end has succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastgw import errors
+from fastgw.errors import Failure
+from fastgw.policy.breaker import CLOSED, OPEN, STATES, CircuitBreaker
+from fastgw.policy.concurrency import ConcurrencyLimit
+
+if TYPE_CHECKING:
+    from fastgw.snapshot import Upstream
+
+
+class Admission:
+    """Of one worker. `in_flight` counts the requests that await an answer's head: streams and tunnels don't."""
+
+    def __init__(self, upstream: Upstream, now: Callable[[], float], report: Callable[[str], None]) -> None:
+        self._name = upstream.name
+        self._now = now
+        self._report = report
+        self._breaker = CircuitBreaker(upstream.breaker, now()) if upstream.breaker else None
+        self._limit = ConcurrencyLimit(upstream.concurrency, now()) if upstream.concurrency else None
+        self.in_flight = 0
+
+    def refusal(self) -> Failure | None:
+        """Why a new request is refused; None: it is admitted, and `concluded` is called for it."""
+        now = self._now()
+        # The breaker counts those that it lets through, so it comes last.
+        if self._limit is not None and not self._limit.admits(self.in_flight):
+            return errors.OVERLOADED
+        if self._breaker is not None and not self._breaker.allows(now):
+            return replace(errors.BREAKER_OPEN, retry_after_s=self._breaker.retry_after_s(now))
+        self.in_flight += 1
+        return None
+
+    def concluded(self, is_failure: bool | None) -> None:
+        """A request has its answer's head, or will have none; None: that says nothing of the upstream."""
+        self.in_flight -= 1
+        breaker = self._breaker
+        if breaker is None or is_failure is None:
+            return
+        before = breaker.state
+        if is_failure:
+            breaker.failed(self._now())
+        else:
+            breaker.succeeded(self._now())
+        if breaker.state != before and breaker.state in (OPEN, CLOSED):
+            self._report(f"upstream {self._name}: the circuit breaker is {STATES[breaker.state]}")
+
+    def sample(self, seconds: float, was_dropped: bool) -> None:
+        """What a try took; `was_dropped`: it came to nothing, or to an answer that means overload."""
+        if self._limit is not None:
+            self._limit.sample(seconds, self.in_flight, was_dropped, self._now())
