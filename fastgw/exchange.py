@@ -26,7 +26,7 @@ from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
 from fastgw.policy.tls_session import CLIENT_CERTIFICATE_LINES, TlsSession
-from fastgw.ports import Admission, Downstream, Pool, Upstream
+from fastgw.ports import Admission, Downstream, Pool, Tee, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
 
 # What a step says.
@@ -99,6 +99,7 @@ class Exchange:
         "sticks",
         "sticky_token",
         "target",
+        "tee",
         "tried",
         "tries",
         "upstream_s",
@@ -126,6 +127,8 @@ class Exchange:
         self.replayable = True
         self.pool: Pool | None = None
         self.connection: Upstream | None = None
+        # What a mirror gets; then it is `downstream`, too.
+        self.tee: Tee | None = None
         # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
         # the client is told of it.
         self.sticks = False
@@ -174,6 +177,18 @@ class Exchange:
         if step == CONTINUE:
             step = self._forward(False)
         return step
+
+    def begin_copy(self, original: Exchange, pool: Pool, body: bytes, trailers: bytes) -> None:
+        """Sends the whole request of another exchange to `pool`, as that has made it for its own upstream."""
+        self.request = original.request
+        self.request_id = original.request_id
+        self.client = original.client
+        # Its edits of answers hold for this one's, too, so that the two can be compared.
+        self.route = original.route
+        self.target, self.host, self.fields = original.target, original.host, original.fields
+        self.pending, self.pending_trailers = body, trailers
+        self.pool = pool
+        self._forward(False)
 
     def refuse(self, failure: Failure) -> None:
         """Answers a request whose head could not be read, or not be accepted."""
@@ -245,6 +260,8 @@ class Exchange:
                 self.pool = self._split(index, route)
             if route.timeout:
                 self.deadline = self.started + route.timeout
+            if route.mirror is not None:
+                self._mirror(route)
             return CONTINUE
         if index == METHOD_NOT_ALLOWED:
             # RFC 9110 §15.5.6
@@ -252,6 +269,12 @@ class Exchange:
         else:
             self.fail(errors.NO_ROUTE)
         return REPLY
+
+    def _mirror(self, route: Route) -> None:
+        mirror = self.gateway.mirrors.get(route.name)
+        tee = mirror.tee(self) if mirror is not None else None
+        if tee is not None:
+            self.downstream = self.tee = tee
 
     def _split(self, index: int, route: Route) -> Pool | None:
         gateway = self.gateway
@@ -428,6 +451,8 @@ class Exchange:
     def request_body(self, data: bytes) -> None:
         """More of the request's body."""
         self.bytes_in += len(data)
+        if self.tee is not None:
+            self.tee.request_body(data)
         if self.connection is None:
             self.pending += data
             return
@@ -450,10 +475,14 @@ class Exchange:
         """More of the request's body goes to the connection without passing here: it can't be sent again."""
         self.replayable = False
         self.pending = b""
+        if self.tee is not None:
+            self.tee.body_leaves()
 
     def request_end(self, trailers: bytes) -> None:
         """The request's body is complete."""
         self.request_complete = True
+        if self.tee is not None:
+            self.tee.trailers = trailers
         if self.connection is None:
             self.pending_trailers = trailers
         else:
@@ -489,7 +518,8 @@ class Exchange:
         self.answer = BEGUN
         if self.pending:
             # It was kept for another try.
-            self.body_leaves()
+            self.replayable = False
+            self.pending = b""
         if self.admission is not None:
             self._conclude(response.status >= _SERVER_ERROR)
         self.bytes_out = len(first)

@@ -8,7 +8,7 @@ from collections.abc import Callable, MutableSequence
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.ports import Log, Pool
+from fastgw.ports import Log, Mirror, Pool
 from fastgw.snapshot import Snapshot
 
 # What a trusted proxy may choose as a request's id: it goes into headers and log lines.
@@ -33,6 +33,7 @@ class Gateway:
         "failed",
         "http_date",
         "log",
+        "mirrors",
         "now",
         "parser",
         "pools",
@@ -55,6 +56,8 @@ class Gateway:
     ) -> None:
         self.snapshot = snapshot
         self.pools = pools
+        # By the names of their routes.
+        self.mirrors: dict[str, Mirror] = {}
         self.log = log
         self.now = now
         self.chance = chance

@@ -66,6 +66,25 @@ class Downstream(Protocol):
         """Breaks the connection off, so that a truncated answer does not look complete."""
 
 
+class Tee(Downstream, Protocol):
+    """Stands before a client, and keeps what a mirror will get. At the end of the exchange it steps aside."""
+
+    trailers: bytes  # those of the request
+
+    def request_body(self, data: bytes) -> None:
+        """More of the request's body, behind what came with its head."""
+
+    def body_leaves(self) -> None:
+        """The rest of it does not pass here."""
+
+
+class Mirror(Protocol):
+    """Where copies of a route's requests go."""
+
+    def tee(self, exchange: Exchange) -> Tee | None:
+        """Decides on a request whose head is there; None: it is not copied."""
+
+
 class Upstream(Protocol):
     """A connection to an endpoint, lent to one exchange."""
 

@@ -15,6 +15,7 @@ from fastgw.policy.arms import ArmSettings
 from fastgw.policy.breaker import BreakerSettings
 from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.health import PANIC_THRESHOLD, HealthSettings
+from fastgw.policy.mirror import MirrorSettings
 from fastgw.policy.outlier import OutlierSettings
 from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, RetrySettings
 from fastgw.policy.router import Router
@@ -230,6 +231,22 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where copies of a route's requests go; `sample` is their share. `compare_sample` is the share of their answers
+    that is compared; a request's body of up to `max_body` bytes is copied."""
+
+    upstream: str
+    sample: float = 1.0
+    max_body: int = 64 * 1024
+    # Per worker; and of one copy, until its answer is there.
+    max_in_flight: int = 256
+    timeout: float = 10.0
+    # None: nothing is.
+    compare: MirrorSettings | None = None
+    compare_sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """What happens to the requests that a rule matches. Exactly one of `upstreams` and `reply` is set.
 
@@ -250,6 +267,7 @@ class Route:
     retries_any_method: bool = False
     request_edits: HeaderEdits | None = None
     response_edits: HeaderEdits | None = None
+    mirror: Mirror | None = None
     # Its reply is for an ACME authority (RFC 8555 §8.3), which asks in plain text: given where all others are sent to
     # https, too.
     answers_authority: bool = False

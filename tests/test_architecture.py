@@ -140,6 +140,8 @@ TESTED_IN: dict[str, str] = {
     "fastgw/config/sticky.py": _BAD_CONFIGS,
     "fastgw/config/sticky_checks.py": _BAD_CONFIGS,
     "fastgw/config/compile_sticky.py": "tests/config/test_compile.py",
+    "fastgw/config/mirror.py": _BAD_CONFIGS,
+    "fastgw/config/compile_mirror.py": "tests/config/test_compile.py",
     "fastgw/config/table.py": "tests/config/test_json_schema.py",
     "fastgw/config/compile_resilience.py": "tests/config/test_compile.py",
     "fastgw/config/schema.py": "tests/config/test_json_schema.py",

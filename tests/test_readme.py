@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from fastgw import errors
 from fastgw.cli import cli
-from fastgw.config import resilience, schema, sticky
+from fastgw.config import mirror, resilience, schema, sticky
 from fastgw.config.load import load_text
 from fastgw.config.patterns import METHODS
 from fastgw.config.problems import toml_text
@@ -56,6 +56,8 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.Match: "`match`: for each name",
     schema.Split: "The parts of a split:",
     sticky.SplitChoice: "\n`split`: a part",
+    mirror.Mirror: "#### Mirroring",
+    mirror.Compare: "`compare` looks at status",
     schema.Respond: "\n`respond`:",
     schema.Redirect: "\n`redirect`:",
     schema.Rewrite: "\n`rewrite`:",

@@ -11,6 +11,7 @@ from fastgw.config import schema
 from fastgw.config.addresses import HostPort
 from fastgw.config.certificates import group_certificates
 from fastgw.config.checks import default_name
+from fastgw.config.compile_mirror import mirror_settings
 from fastgw.config.compile_resilience import health_check, outlier_settings, retries
 from fastgw.config.compile_sticky import arm_settings, sticky_settings
 from fastgw.config.cpus import usable_cpus
@@ -206,6 +207,7 @@ def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
         retries_any_method=route.retry.any_method if route.retry else False,
         request_edits=_edits(request),
         response_edits=_edits(response),
+        mirror=mirror_settings(route.mirror) if route.mirror is not None else None,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastgw.config.document import Path, touches
+from fastgw.config.mirror import Mirror
 from fastgw.config.patterns import PathPattern, Template
 from fastgw.config.problems import Report, did_you_mean, names_there_are, quoted
 from fastgw.config.schema import HeaderEdits, MessageEdits, Redirect, Respond, Rewrite, Route, Split
@@ -22,6 +23,8 @@ def check_route(path: Path, route: Route, upstreams: Sequence[str], report: Repo
         _check_goal(path, route, report)
     if route.upstream is not None:
         _check_split((*path, "upstream"), route.upstream, upstreams, report)
+    if route.mirror is not None:
+        _check_mirror((*path, "mirror"), route, upstreams, report)
     if route.respond is not None:
         _check_respond((*path, "respond"), route.respond, report)
     # What the parameters of a path that was left out are, nobody knows.
@@ -46,14 +49,14 @@ def _check_goal(path: Path, route: Route, report: Report) -> None:
         report.at_key((*path, other), f"contradicts {goals[0]}", f"keep one of {quoted(goals)}")
     if goals[0] == "upstream":
         return
-    for key, says in (("rewrite", route.rewrite), ("request", route.request)):
+    for key, says in (("rewrite", route.rewrite), ("request", route.request), ("mirror", route.mirror)):
         if says is not None and not _is_switched_off(says):
             report.at_key(
                 (*path, key), f"contradicts {goals[0]}: the request goes to no upstream", "remove one of them"
             )
 
 
-def _is_switched_off(table: Rewrite | MessageEdits) -> bool:
+def _is_switched_off(table: Rewrite | MessageEdits | Mirror) -> bool:
     return all(getattr(table, name) is False for name in table.model_fields_set)
 
 
@@ -71,6 +74,19 @@ def _check_split(path: Path, split: Sequence[Split], upstreams: Sequence[str], r
         elif part.upstream in seen:
             report.at_value(where, "the upstream is there twice", "give one of them the weight of both")
         seen.add(part.upstream)
+
+
+def _check_mirror(path: Path, route: Route, upstreams: Sequence[str], report: Report) -> None:
+    if route.mirror is None:
+        return
+    name = route.mirror.upstream
+    # In the short form the name is the whole value.
+    where = path if isinstance(report.document.written(path), str) else (*path, "upstream")
+    if name not in upstreams:
+        message, suggestion = _unknown_upstream(where, name, upstreams, report)
+        report.at_value(where, message, suggestion)
+    elif any(part.upstream == name for part in route.upstream or ()):
+        report.at_value(where, "is where the requests go themselves", "name another upstream")
 
 
 def _unknown_upstream(path: Path, name: str, upstreams: Sequence[str], report: Report) -> tuple[str, str]:

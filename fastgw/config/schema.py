@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
+from fastgw.config.mirror import MIRROR_HINT, Mirror
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
 from fastgw.config.sticky import SplitChoice, Sticky
 from fastgw.config.table import Table, section, setting
@@ -215,6 +216,9 @@ class Upstream(Table):
     )
 
 
+_read_mirror = BeforeValidator(lambda value: v.in_table("upstream", "an upstream's name", MIRROR_HINT, value))
+
+
 class Match(Table):
     """More that a request must have, all of it.
 
@@ -297,6 +301,9 @@ class Route(Table):
     )
     retry: Annotated[RouteRetry | Literal[False], OffOr(RouteRetry)] | None = setting(
         None, "What differs from the upstream's retries; false: there are none."
+    )
+    mirror: Annotated[Mirror, _read_mirror, Short("The name of the second upstream.")] | None = setting(
+        None, "A second upstream that gets copies of requests."
     )
     request: MessageEdits | None = setting(None, "Edits of the request on its way to the upstream.")
     response: MessageEdits | None = setting(None, "Edits of the answer on its way to the client.")

@@ -116,6 +116,9 @@ def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoC
         chosen = _why_upstream(exchange, route)
         explanation.is_drawn = not chosen
         steps.append(Step("forward", f"upstream {explanation.upstream}", chosen or _shares(route)))
+    if route is not None and route.mirror is not None:
+        mirror = route.mirror
+        steps.append(Step("mirror", f"upstream {mirror.upstream}", f"{100 * mirror.sample:g} % of the requests"))
     if explanation.upstream is not None:
         verdict, why = _endpoint(snapshot.upstreams[explanation.upstream], exchange)
         steps.append(Step("pick endpoint", verdict, why))

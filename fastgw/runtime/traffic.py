@@ -21,6 +21,7 @@ from fastgw.gateway import Gateway
 from fastgw.net.clock import Sweep
 from fastgw.net.listener import Server
 from fastgw.net.log_sink import LogSink, NoLog
+from fastgw.net.mirror import RouteMirror, copies_gateway
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
@@ -88,6 +89,7 @@ class Traffic:
             counters=counters,
         )
         self._pools: dict[str, UpstreamPool] = {}
+        self._mirrors: dict[str, RouteMirror] = {}
         self._unhealthy: Unhealthy = {}
         self._set_pools(snapshot)
 
@@ -130,8 +132,27 @@ class Traffic:
             self._pools[name] = kept
         self.gateway.pools = dict(self._pools)
         self.gateway.bind_routes()
+        self._set_mirrors(snapshot)
         for pool in before.values():
             pool.retire()
+
+    def _set_mirrors(self, snapshot: Snapshot) -> None:
+        """Keeps those that are as they were, with their counts."""
+        before, self._mirrors = self._mirrors, {}
+        copies = None
+        for route in snapshot.routes:
+            if route.mirror is None:
+                continue
+            kept, pool = before.pop(route.name, None), self._pools[route.mirror.upstream]
+            if kept is None or kept.settings != route.mirror or kept.pool is not pool:
+                if kept is not None:
+                    kept.retire()
+                copies = copies or copies_gateway(self.gateway)
+                kept = RouteMirror(route.name, route.mirror, pool, copies, self._sweep, report)
+            self._mirrors[route.name] = kept
+        for mirror in before.values():
+            mirror.retire()
+        self.gateway.mirrors = dict(self._mirrors)
 
     def set_unhealthy(self, unhealthy: Unhealthy) -> None:
         """The endpoints whose checks fail."""

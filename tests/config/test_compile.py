@@ -11,6 +11,7 @@ import pytest
 from fastgw import snapshot
 from fastgw.config import schema
 from fastgw.config.load import load_text
+from fastgw.policy.mirror import MirrorSettings
 from fastgw.policy.router import Router
 from fastgw.snapshot import Address, HeaderEdits, LocalReply, PathTemplate, Route
 from tests.config.sources import load
@@ -295,3 +296,17 @@ def test_a_split_that_is_not_drawn_by_lot_alone_keeps_parts_without_weight() -> 
     assert (compiled.arms.header, compiled.arms.cookie) == (b"x-arm", b"")
     assert compiled.arms.sticky is not None
     assert compiled.arms.sticky.cookie == b"fastgw_split_r"
+
+
+def test_a_mirror_has_the_same_defaults_in_the_language_as_in_the_snapshot() -> None:
+    others = '[upstreams.a]\nendpoints = ["h:1"]\n[upstreams.b]\nendpoints = ["h:2"]\n'
+    plain, compared = load(
+        f'{others}[[routes]]\npath = "/1"\nupstream = "a"\nmirror = "b"\n[[routes]]\npath = "/2"\nupstream = "a"\n'
+        'mirror.upstream = "b"\nmirror.sample = "5%"\n'
+        'mirror.compare = { headers = ["X-A", "x-a"], ignore = ["$.t"], sample = "1%" }\n'
+    ).snapshot.routes
+    assert plain.mirror == snapshot.Mirror("b")
+    settings = MirrorSettings(headers=(b"x-a",), ignored_paths=frozenset({"$.t"}))
+    assert compared.mirror == snapshot.Mirror("b", sample=0.05, compare=settings, compare_sample=0.01)
+    whole = load(f'{others}[[routes]]\nupstream = "a"\nmirror = {{ upstream = "b", compare = true }}\n').snapshot.routes
+    assert whole[0].mirror == snapshot.Mirror("b", compare=MirrorSettings())

@@ -200,3 +200,9 @@ def test_why_a_part_of_a_split_is_chosen_is_told() -> None:
     assert (steps(kept)[-2], kept.is_drawn) == ("forward: upstream b (the client's cookie leads there)", False)
     drawn = explain(snapshot, "GET", "/split", [])
     assert (steps(drawn)[-2], drawn.is_drawn) == ("forward: upstream a (a split: a 75 %, b 25 %)", True)
+
+
+def test_a_mirror_is_told() -> None:
+    mirror = 'mirror = { upstream = "a", sample = "5%" }'
+    snapshot = snapshot_of(CONFIG.replace('match.headers = { X-Beta = "1" }', mirror))
+    assert steps(explain(snapshot, "GET", "/beta", []))[-2] == "mirror: upstream a (5 % of the requests)"
