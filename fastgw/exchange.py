@@ -15,17 +15,16 @@ from copy import copy
 
 from fastgw import errors
 from fastgw.errors import Failure
-from fastgw.gateway import REQUEST_ID, Gateway
+from fastgw.gateway import Gateway
 from fastgw.http1 import encode
 from fastgw.http1.fields import finder
 from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHead
+from fastgw.identification import identify
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.policy.forwarded import believe
 from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET, STATUS, TIMEOUT
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
-from fastgw.policy.tls_session import CLIENT_CERTIFICATE_LINES, TlsSession
 from fastgw.ports import Admission, Downstream, Pool, Tee, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
 
@@ -44,14 +43,9 @@ _LEAST_RETRIED = 400
 # From here on an answer speaks against the endpoint.
 _SERVER_ERROR = 500
 
-# RFC 9110 §4.2.2: what a URL leaves out.
-HTTPS_PORT = 443
-
 # RFC 9110 §7.6.2: these say how many may forward them.
 _COUNTS_FORWARDS = frozenset((b"OPTIONS", b"TRACE"))
 
-# RFC 8555 §8.3
-_ACME_CHALLENGES = b"/.well-known/acme-challenge/"
 _ID = b"\r\nX-Request-Id: "
 _VIA_1_0 = b"\r\nVia: 1.0 " + encode.PSEUDONYM.encode() + _ID
 _VIA_1_1 = b"\r\nVia: 1.1 " + encode.PSEUDONYM.encode() + _ID
@@ -167,7 +161,7 @@ class Exchange:
             self.request_complete = complete
         step = CONTINUE
         if self.downstream.needs_identifying or request.scheme:
-            step = self._identify()
+            step = CONTINUE if identify(self) else REPLY
         if step == CONTINUE:
             step = self._match_route()
         if step == CONTINUE and self.pool is None:
@@ -193,60 +187,6 @@ class Exchange:
     def refuse(self, failure: Failure) -> None:
         """Answers a request whose head could not be read, or not be accepted."""
         self.fail(failure)
-
-    def _identify(self) -> int:
-        """Whose request it is, and whether it has come to the right place."""
-        request, downstream = self.request, self.downstream
-        if self.gateway.snapshot.has_client_cert_headers:
-            request.fields = CLIENT_CERTIFICATE_LINES.sub(b"", request.fields)
-        session, scheme = downstream.session, downstream.scheme
-        if session is not None and session.misdirects(request.host_name):
-            # RFC 9110 §15.5.20: else a client would get past what the other certificate's clients must show.
-            self.fail(errors.MISDIRECTED_HOST)
-            return REPLY
-        if downstream.trusted:
-            scheme = self._believe(downstream, session)
-        elif request.scheme and request.scheme != scheme:
-            # RFC 9110 §7.4: a request for https that came in plain text is for somebody else.
-            self.fail(errors.MISDIRECTED)
-            return REPLY
-        if downstream.redirect_to_https and scheme == b"http" and not self._is_asked_by_authority():
-            self._redirect_to_https(downstream.redirect_to_https)
-            return REPLY
-        return CONTINUE
-
-    def _believe(self, downstream: Downstream, session: TlsSession | None) -> bytes:
-        """A trusted proxy says who its client is, what its id is, and by what scheme it came: gives that."""
-        request = self.request
-        if REQUEST_ID.fullmatch(request.request_id):
-            self.request_id = request.request_id
-        if request.forwarded is None:
-            return downstream.scheme
-        networks = self.gateway.snapshot.trusted_proxies
-        forwarding = believe(request.forwarded, downstream.client, downstream.scheme, request.host, networks)
-        self.client = forwarding.client
-        self.fields = forwarding.lines if session is None else forwarding.lines + session.lines
-        return forwarding.scheme
-
-    def _is_asked_by_authority(self) -> bool:
-        """Whether it is for the answer to an ACME authority, which need not follow a redirect (RFC 8555 §8.3)."""
-        request = self.request
-        if not request.path.startswith(_ACME_CHALLENGES):
-            return False
-        snapshot = self.gateway.snapshot
-        index, _ = snapshot.router.match(request.host_name, request.path, request.method, request)
-        return index >= 0 and snapshot.routes[index].answers_authority
-
-    def _redirect_to_https(self, port: int) -> None:
-        """The same URL by https. Without a Host (HTTP/1.0) there is none."""
-        request = self.request
-        if not request.host_name:
-            self.fail(errors.BAD_HOST)
-            return
-        where = b"" if port == HTTPS_PORT else b":%d" % port
-        path = b"/" if request.path == b"*" else request.path
-        location = b"\r\nLocation: https://%b%b%b%b" % (request.host_name, where, path, request.query)
-        self._reply(encode.status_line(308), 308, location, b"")
 
     def _match_route(self) -> int:
         request = self.request
@@ -312,7 +252,7 @@ class Exchange:
         if reply.location is not None:
             location = fill(reply.location, self.captured)
             lines += b"\r\nLocation: " + location + (self.request.query if reply.keep_query else b"")
-        self._reply(encode.status_line(reply.status), reply.status, lines, reply.body)
+        self.reply(encode.status_line(reply.status), reply.status, lines, reply.body)
         return REPLY
 
     def _transform_request(self) -> int:
@@ -357,7 +297,7 @@ class Exchange:
         if left is None or not left.isdigit():
             return CONTINUE
         if int(left[:9]) == 0:
-            self._reply(encode.status_line(200), 200, b"", b"")
+            self.reply(encode.status_line(200), 200, b"", b"")
             return REPLY
         line = b"\r\nMax-Forwards: %d" % (int(left[:9]) - 1)
         self.fields = finder(b"max-forwards").sub(line, self.fields)
@@ -641,9 +581,9 @@ class Exchange:
         line, lines, body = encode.canned(failure)
         if failure.closes:
             self._ends_connection()
-        self._reply(line, failure.status, lines + extra, body)
+        self.reply(line, failure.status, lines + extra, body)
 
-    def _reply(self, line: bytes, status: int, lines: bytes, body: bytes) -> None:
+    def reply(self, line: bytes, status: int, lines: bytes, body: bytes) -> None:
         """An answer that comes from no upstream."""
         self.status = status
         self.answer = BEGUN

@@ -27,21 +27,46 @@ BELOW: dict[str, tuple[str, ...]] = {
     "snapshot": ("errors", "http1", "policy"),
     "ports": ("errors", "http1", "policy", "snapshot"),
     "gateway": ("errors", "http1", "policy", "snapshot", "ports"),
-    "exchange": ("errors", "http1", "policy", "snapshot", "ports", "gateway"),
-    "net": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters"),
+    "identification": ("errors", "http1", "policy", "snapshot", "ports", "gateway"),
+    "exchange": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification"),
+    "net": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification", "exchange", "counters"),
     # Cold, and beside the line: what it makes is a snapshot.
     "config": ("errors", "http1", "policy", "snapshot"),
     "runtime": (
-        *("errors", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters", "net", "config"),
+        *(
+            "errors",
+            "http1",
+            "policy",
+            "snapshot",
+            "ports",
+            "gateway",
+            "identification",
+            "exchange",
+            "counters",
+            "net",
+            "config",
+        ),
         "__init__",
     ),
     "cli": ("errors", "config", "runtime", "__init__"),
     "__main__": ("cli",),
 }
-HOT_WITHOUT_IO = ("errors", "window", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters")
+HOT_WITHOUT_IO = (
+    "errors",
+    "window",
+    "http1",
+    "policy",
+    "snapshot",
+    "ports",
+    "gateway",
+    "identification",
+    "exchange",
+    "counters",
+)
 
 # Arrows that point up, for the type checker alone.
 UP_FOR_TYPES = {
+    ("fastgw/identification.py", "fastgw.exchange"): "it is a step of an exchange",
     ("fastgw/ports.py", "fastgw.exchange"): "both sides call the exchange back, and the exchange calls them",
     ("fastgw/policy/access_log.py", "fastgw.exchange"): "a line is made of an exchange",
 }
@@ -124,6 +149,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/http1/parse_response.py": "tests/http1/test_parse.py",
     # What it shares out is seen at the ends of the line.
     "fastgw/gateway.py": "tests/test_exchange.py",
+    "fastgw/identification.py": "tests/test_exchange.py",
     "fastgw/policy/router_compile.py": "tests/policy/test_router.py",
     "fastgw/policy/router_trie.py": "tests/policy/test_router.py",
     # Each says what is wrong, and the corpus of wrong configurations has it all.
@@ -236,7 +262,19 @@ def test_imports_only_go_down() -> None:
 
 def test_the_layers_themselves_have_no_circle() -> None:
     seen: set[str] = set()
-    hot = ("errors", "window", "http1", "policy", "snapshot", "ports", "gateway", "exchange", "counters", "net")
+    hot = (
+        "errors",
+        "window",
+        "http1",
+        "policy",
+        "snapshot",
+        "ports",
+        "gateway",
+        "identification",
+        "exchange",
+        "counters",
+        "net",
+    )
     for name in ("__init__", *hot, "config"):
         assert set(BELOW[name]) <= seen
         seen.add(name)
