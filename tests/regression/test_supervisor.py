@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from fastgw.runtime import control
+from tests.runtime.test_demo import free_ports
 from tests.support.client import Client, ConnectionEndedError, get
 from tests.support.gateway import LISTEN, ROOT, GatewayProcess, free_port
 from tests.support.observe import ends, eventually
@@ -327,25 +328,16 @@ def test_a_container_that_would_end_with_the_gateway_keeps_it(tmp_path: Path) ->
 
 
 def test_the_demo_is_not_replaced(tmp_path: Path) -> None:
-    port, backends = free_port(), free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "fastgw",
-        "demo",
-        "--port",
-        str(port),
-        "--backends-port",
-        str(min(backends, 65000)),
-    ]
+    port, backends = free_ports()
+    command = [sys.executable, "-m", "fastgw"]
+    demo = [*command, "demo", "--port", str(port), "--backends-port", str(backends)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
-        ask = [sys.executable, "-m", "fastgw", "upgrade", "fastgw-demo.toml"]
+    with subprocess.Popen(demo, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
 
         def refused() -> str:
-            return subprocess.run(
-                ask, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            ).stderr
+            ask = [*command, "upgrade", "fastgw-demo.toml"]
+            asked = subprocess.run(ask, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            return asked.stderr
 
         assert eventually(lambda: "more than the gateway runs in this process" in refused())
         process.terminate()
