@@ -171,23 +171,6 @@ def slow(tmp_path: Path) -> Iterator[GatewayProcess]:
     gateway.kill()
 
 
-def successor_of(gateway: GatewayProcess) -> int:
-    found: list[int] = []
-
-    def is_there() -> bool:
-        workers = {*gateway.worker_pids(), *gateway.children("fastgw-standby")}
-        children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
-        found[:] = [
-            int(pid)
-            for pid in children
-            if int(pid) not in workers and b"run" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        ]
-        return len(found) == 1
-
-    assert eventually(is_there)
-    return found[0]
-
-
 def reader_of(path: Path) -> BinaryIO:
     """The pipe to whoever reads there; waits until somebody does."""
     found: list[int] = []
@@ -202,14 +185,14 @@ def reader_of(path: Path) -> BinaryIO:
 
 
 def test_a_successor_that_is_killed_changes_nothing(slow: GatewayProcess) -> None:
-    os.kill(successor_of(slow), signal.SIGKILL)
+    os.kill(slow.successor(), signal.SIGKILL)
     assert slow.wait_until_it_says("upgrade refused")
     assert "it ended with status -9 and said nothing" in slow.stderr
     assert bodies(slow) == {b"one"}
 
 
 def test_a_gateway_that_is_told_to_stop_takes_its_successor_along(slow: GatewayProcess) -> None:
-    successor = os.pidfd_open(successor_of(slow))
+    successor = os.pidfd_open(slow.successor())
     slow.signal(signal.SIGTERM)
     assert slow.wait() == 0
     assert ends(successor)
@@ -217,7 +200,7 @@ def test_a_gateway_that_is_told_to_stop_takes_its_successor_along(slow: GatewayP
 
 
 def test_a_gateway_that_is_killed_in_the_middle_is_replaced_all_the_same(slow: GatewayProcess, tmp_path: Path) -> None:
-    successor = successor_of(slow)
+    successor = slow.successor()
     with reader_of(tmp_path / "body") as pipe:
         slow.signal(signal.SIGKILL)
         slow.is_replaced_by(successor)

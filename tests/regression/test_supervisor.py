@@ -115,19 +115,6 @@ def slow_source(tmp_path: Path, seconds: float) -> Path:
     return source
 
 
-def successor_of(gateway: GatewayProcess) -> int:
-    found: list[int] = []
-
-    def is_there() -> bool:
-        children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
-        found[:] = [pid for pid, command in commands.items() if b"run" in command]
-        return len(found) == 1
-
-    assert eventually(is_there)
-    return found[0]
-
-
 def children_of(pid: int) -> int:
     return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
@@ -137,7 +124,7 @@ def test_a_successor_that_is_told_to_stop_while_its_workers_start_leaves_the_old
         slow_again = tmp_path / "source/fastgw/runtime/worker.py"
         slow_again.write_text(slow_again.read_text().replace("time.sleep(0)", "time.sleep(5)"))
         gateway.signal(signal.SIGUSR2)
-        successor = successor_of(gateway)
+        successor = gateway.successor()
         assert eventually(lambda: children_of(successor) >= 1)
         os.kill(successor, signal.SIGTERM)
         assert gateway.wait_until_it_says("this gateway goes on")
@@ -149,7 +136,7 @@ def test_a_successor_that_is_told_to_stop_while_its_workers_start_leaves_the_old
 def test_a_successor_that_is_told_to_stop_in_the_last_moment_leaves_the_old_one(tmp_path: Path) -> None:
     with GatewayProcess(config("one", workers=1), tmp_path) as gateway:
         gateway.signal(signal.SIGUSR2)
-        successor = successor_of(gateway)
+        successor = gateway.successor()
         # It has what it needs by then, and can't be told that it may go.
         assert eventually(lambda: children_of(successor) >= 1)
         gateway.signal(signal.SIGSTOP)
@@ -258,7 +245,7 @@ def test_what_is_asked_during_an_upgrade_is_asked_of_the_new_gateway(tmp_path: P
     with GatewayProcess(config("one"), tmp_path) as gateway:
         outcomes: list[subprocess.CompletedProcess[str]] = []
         gateway.signal(signal.SIGUSR2)
-        successor = successor_of(gateway)
+        successor = gateway.successor()
         asking = threading.Thread(target=lambda: outcomes.append(gateway.command("reload")))
         asking.start()
         gateway.signal(signal.SIGHUP)

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.observe import eventually
+
 ROOT = Path(__file__).parents[2]
 # Stands for the listener's address in a configuration.
 LISTEN = "@LISTEN@"
@@ -164,6 +166,19 @@ class GatewayProcess:
     def children(self, name: str) -> list[int]:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [int(child) for child in children if _name_of(child) == name]
+
+    def successor(self) -> int:
+        """The process that is to take its place; waits until it is there."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
+            found[:] = [pid for pid, command in commands.items() if b"run" in command]
+            return len(found) == 1
+
+        assert eventually(is_there)
+        return found[0]
 
     def rewrite(self, config: str) -> None:
         """Changes the configuration's file, but does not tell."""
