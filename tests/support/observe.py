@@ -43,7 +43,7 @@ def ends(pidfd: int, seconds: float = 10.0) -> bool:
 
 
 def connections_of(pid: int, port: int) -> int:
-    """How many connections to a local port a process has open."""
+    """How many connections to a local port a process has open, those that their client has closed among them."""
     inodes = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -51,5 +51,6 @@ def connections_of(pid: int, port: int) -> int:
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    established = "01"
-    return sum(one[1].endswith(f":{port:04X}") and one[3] == established and one[9] in inodes for one in lines)
+    # Established, and closed by the peer alone: until the process has read that, the connection counts for it.
+    open_here = ("01", "08")
+    return sum(one[1].endswith(f":{port:04X}") and one[3] in open_here and one[9] in inodes for one in lines)
