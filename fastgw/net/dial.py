@@ -17,7 +17,7 @@ from fastgw.errors import Failure
 from fastgw.net.resolver import Resolver
 from fastgw.net.tls import SHUTDOWN_TIMEOUT_S, TlsEndpoint, client_context
 from fastgw.net.upstream import UpstreamConnection
-from fastgw.snapshot import Address, Upstream
+from fastgw.snapshot import Address, Endpoint, Upstream
 
 
 class Dialer:
@@ -26,6 +26,7 @@ class Dialer:
     def __init__(
         self,
         upstream: Upstream,
+        endpoints: tuple[Endpoint, ...],
         resolver: Resolver,
         loop: asyncio.AbstractEventLoop,
         report: Callable[[str], None],
@@ -34,23 +35,30 @@ class Dialer:
         self._upstream = upstream
         self._resolver = resolver
         self._loop = loop
-        self.tls: list[TlsEndpoint | None] = [None] * len(upstream.endpoints)
-        if upstream.tls is not None:
-            context = client_context(upstream.tls)
-            self.tls = [
-                TlsEndpoint(
-                    context,
-                    upstream.tls.server_name or endpoint.address.host,
-                    f"{endpoint.name} (upstream {upstream.name})",
-                    report,
-                    now,
-                )
-                for endpoint in upstream.endpoints
-            ]
+        self._report = report
+        self._now = now
+        self._context = client_context(upstream.tls) if upstream.tls is not None else None
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self.tls: list[TlsEndpoint | None] = []
+        self.follow(endpoints)
+
+    def follow(self, endpoints: tuple[Endpoint, ...]) -> None:
+        """From now on these, by their index. Those that are the same keep their TLS sessions."""
+        known = {endpoint.name: tls for endpoint, tls in zip(self._endpoints, self.tls, strict=True)}
+        self._endpoints = endpoints
+        self.tls = [known.get(endpoint.name) or self._tls_of(endpoint) for endpoint in endpoints]
+
+    def _tls_of(self, endpoint: Endpoint) -> TlsEndpoint | None:
+        upstream = self._upstream
+        if upstream.tls is None or self._context is None:
+            return None
+        server_name = upstream.tls.server_name or endpoint.address.host
+        what = f"{endpoint.name} (upstream {upstream.name})"
+        return TlsEndpoint(self._context, server_name, what, self._report, self._now)
 
     async def dial(self, connection: UpstreamConnection, header: bytes) -> Failure | None:
         """Connects it, within the upstream's time for that; `header` is sent before anything else."""
-        address = self._upstream.endpoints[connection.endpoint_index].address
+        address = self._endpoints[connection.endpoint_index].address
         try:
             async with asyncio.timeout(self._upstream.connect_timeout):
                 if header or connection.tls is not None:

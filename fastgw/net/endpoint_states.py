@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from fastgw.net.admission import Admission
+from fastgw.net.slots import Slots, first_slots
 from fastgw.policy.balancer import LeastRequests, PowerOfTwo, Random, RoundRobin
 from fastgw.policy.health import out_mask
 from fastgw.policy.maglev import Maglev, hash_of
@@ -42,8 +43,10 @@ class EndpointStates:
         now: Callable[[], float],
         chance: Callable[[], float],
         report: Callable[[str], None],
+        slots: Slots | None = None,
     ) -> None:
-        endpoints = upstream.endpoints
+        self.slots = slots = slots or first_slots(upstream.endpoints)
+        self._endpoints = endpoints = slots.endpoints
         self._upstream = upstream
         self._now = now
         self._chance = chance
@@ -51,27 +54,62 @@ class EndpointStates:
         weights = tuple(float(endpoint.weight) for endpoint in endpoints)
         self.active = [0] * len(endpoints)
         self.everyone = (1 << len(endpoints)) - 1
-        self.maglev = _maglev(upstream, weights) if upstream.balance == "hash" else None
+        self.maglev = _maglev(slots, weights) if upstream.balance == "hash" else None
         self.balancer = _balancer(upstream.balance, weights, chance)
-        self.sticky = _sticky(upstream)
+        self.sticky = _sticky(upstream, slots)
         # Whether the request itself says where it goes.
         self.looks_at_request = self.maglev is not None or self.sticky is not None
         self._ewma = self.balancer if isinstance(self.balancer, PeakEwma) else None
         self._warming = WarmingWeights(SlowStart(upstream.slow_start), weights) if upstream.slow_start else None
         self._is_warm = True
         self._backups = sum(1 << index for index, endpoint in enumerate(endpoints) if endpoint.backup)
+        self._unhealthy_names: Collection[str] = ()
         self._unhealthy = 0
         # What spoke against endpoints when that was last looked at.
         self._ejected = 0
         self._bad = 0
         self._is_panic = False
-        self.detector = OutlierDetector(len(endpoints), upstream.outliers, now()) if upstream.outliers else None
+        outliers = upstream.outliers
+        self.detector = OutlierDetector(len(endpoints), outliers, now(), slots.gone) if outliers else None
         self.admission = Admission(upstream, now, report) if upstream.breaker or upstream.concurrency else None
         self._samples = self.admission if upstream.concurrency else None
         # Whether it wants to hear of answers, and be told of time.
         self.observes = bool(self.detector or self._samples or self._ewma)
         self.ticks = bool(self.detector or self._warming)
         self.out = self._out()
+
+    def followed_by(self, upstream: Upstream, slots: Slots) -> EndpointStates:
+        """The same upstream with other endpoints; what is known of those that stay is taken over."""
+        after = EndpointStates(upstream, self._now, self._chance, self._report, slots)
+        staying = slots.staying(self.slots)
+        after.active = self.active
+        after.active += [0] * (len(slots.endpoints) - len(self.active))
+        del after.active[len(slots.endpoints) :]
+        after.admission, after._samples = self.admission, self._samples
+        if after.detector is not None and self.detector is not None:
+            after.detector.inherit(self.detector, staying)
+            after._ejected = after.detector.ejected
+        if after._ewma is not None and self._ewma is not None:
+            after._ewma.inherit(self._ewma, staying)
+        if self._warming is not None:
+            after._go_on_warming(self._warming, staying, is_first=not self.slots.present())
+        after._take_unhealthy(self._unhealthy_names)
+        # Nothing is said of who is new, or gone: that was said by whoever has found it.
+        after._bad = (self._bad & staying) | (after._unhealthy & ~staying)
+        after._is_panic = self._is_panic
+        after._settle()
+        return after
+
+    def _go_on_warming(self, before: WarmingWeights, staying: int, is_first: bool) -> None:
+        if self._warming is None:
+            return
+        self._warming.inherit(before, staying)
+        for index in range(len(self._endpoints)):
+            # Who was there before the gateway has been at work already.
+            if not is_first and not (staying | self.slots.gone) >> index & 1:
+                self._warming.came_up(index, self._now())
+        self._is_warm = False
+        self._set_weights(self._warming.effective(self._now()))
 
     # Who is next.
 
@@ -80,7 +118,7 @@ class EndpointStates:
         if not tried:
             return self.out
         ejected = self.detector.ejected if self.detector is not None else 0
-        well = out_mask(self.everyone, self._backups, self._unhealthy | tried, ejected, 0, 0.0)
+        well = out_mask(self.everyone, self._backups, self._unhealthy | tried, ejected, self.slots.gone, 0.0)
         return well if well != self.everyone else self.out | tried
 
     def pick_for(self, exchange: Exchange, capacity: int, unavailable: int) -> int:
@@ -150,10 +188,12 @@ class EndpointStates:
 
     def set_unhealthy(self, names: Collection[str]) -> None:
         """The endpoints whose checks fail."""
-        self._unhealthy = sum(
-            1 << index for index, endpoint in enumerate(self._upstream.endpoints) if endpoint.name in names
-        )
+        self._take_unhealthy(names)
         self._settle()
+
+    def _take_unhealthy(self, names: Collection[str]) -> None:
+        self._unhealthy_names = names
+        self._unhealthy = sum(1 << index for index, endpoint in enumerate(self._endpoints) if endpoint.name in names)
 
     def tick(self, now: float) -> None:
         if self.detector is not None and self.detector.tick(now):
@@ -167,7 +207,7 @@ class EndpointStates:
         ejected = self.detector.ejected if self.detector is not None else 0
         bad = self._unhealthy | ejected
         self.out = self._out()
-        for index, endpoint in enumerate(self._upstream.endpoints):
+        for index, endpoint in enumerate(self._endpoints):
             bit = 1 << index
             if ejected & bit and not self._ejected & bit and self.detector is not None:
                 self._say(f"{endpoint.name} is ejected: {self.detector.reason(index)}")
@@ -194,7 +234,9 @@ class EndpointStates:
 
     def _out(self) -> int:
         ejected = self.detector.ejected if self.detector is not None else 0
-        return out_mask(self.everyone, self._backups, self._unhealthy, ejected, 0, self._upstream.panic_threshold)
+        return out_mask(
+            self.everyone, self._backups, self._unhealthy, ejected, self.slots.gone, self._upstream.panic_threshold
+        )
 
 
 def _balancer(
@@ -211,13 +253,13 @@ def _balancer(
     return RoundRobin(weights)
 
 
-def _sticky(upstream: Upstream) -> StickyCookie | None:
+def _sticky(upstream: Upstream, slots: Slots) -> StickyCookie | None:
     if upstream.sticky is None:
         return None
-    names = tuple(endpoint.name for endpoint in upstream.endpoints)
+    names = tuple(endpoint.name for endpoint in slots.endpoints)
     return StickyCookie(upstream.sticky, names, f"upstream {upstream.name}")
 
 
-def _maglev(upstream: Upstream, weights: tuple[float, ...]) -> Maglev:
-    names = tuple(endpoint.name for endpoint in upstream.endpoints)
-    return Maglev(names, weights, load_factor=_HASH_LOAD_FACTOR, bound_min=_HASH_BOUND_MIN)
+def _maglev(slots: Slots, weights: tuple[float, ...]) -> Maglev:
+    names = tuple(endpoint.name for endpoint in slots.endpoints)
+    return Maglev(names, weights, load_factor=_HASH_LOAD_FACTOR, bound_min=_HASH_BOUND_MIN, gone=slots.gone)

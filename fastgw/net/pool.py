@@ -53,30 +53,37 @@ class UpstreamPool:
     ) -> None:
         self.upstream = upstream
         self.name = upstream.name
-        self.host = upstream.endpoints[0].name.encode() if not upstream.endpoints[0].address.path else b"localhost"
         self.gateway = gateway
-        self.states = states = EndpointStates(upstream, gateway.now, gateway.chance, report)
-        self.observer: ports.Observer | None = states if states.observes else None
+        states = EndpointStates(upstream, gateway.now, gateway.chance, report)
         self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
         self.retries: ports.Retries | None = self._retries
         self._counts_requests = self._retries is not None or states.admission is not None
-        self._pick = states.balancer.pick
-        self.sticky = states.sticky
         # What is left of its time when an idle connection is no longer taken for open.
         self._looked_at_s = upstream.idle_timeout - _TRUSTED_IDLE_S
         self.active = states.active
-        self._idle: list[list[UpstreamConnection]] = [[] for _ in upstream.endpoints]
+        self._idle: list[list[UpstreamConnection]] = [[] for _ in self.active]
         self._queue: deque[tuple[float, Exchange]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         # Exchanges that wait before a retry.
         self._backing_off = 0
-        self._dialer = Dialer(upstream, resolver, loop, report, gateway.now)
+        self._dialer = Dialer(upstream, states.slots.endpoints, resolver, loop, report, gateway.now)
         self._retired = False
+        self._set_states(states)
         self.sweep = sweep
         self.loop = loop
         sweep.each_tick.append(self._expire_queue)
         if states.ticks:
             sweep.each_tick.append(self._tick)
+
+    def _set_states(self, states: EndpointStates) -> None:
+        self.states = states
+        self.observer: ports.Observer | None = states if states.observes else None
+        self._pick = states.balancer.pick
+        self.sticky = states.sticky
+        self._gone = states.slots.gone
+        # What a client of HTTP/1.0 does not say.
+        first = next(iter(states.slots.present()), None)
+        self.host = first.name.encode() if first is not None and not first.address.path else b"localhost"
 
     def __repr__(self) -> str:
         idle = [len(stack) for stack in self._idle]
@@ -197,6 +204,9 @@ class UpstreamPool:
         self.active[index] -= 1
         self._idle[index].append(connection)
         connection.deadline = self.gateway.coarse_now + self.upstream.idle_timeout
+        if self._gone and self._gone >> index & 1:
+            # Overdue at once.
+            connection.deadline = self.gateway.coarse_now
         if self._queue:
             self.loop.call_soon(self._serve_queue)
 
@@ -210,6 +220,25 @@ class UpstreamPool:
         elif connection in self._idle[index]:
             self._idle[index].remove(connection)
 
+    def follow(self, upstream: Upstream) -> None:
+        """The same upstream, with other endpoints. Those that stay keep their connections and all that is known of
+        them; what is busy at one that is gone ends in its time."""
+        before = self.states
+        slots = before.slots.followed_by(upstream.endpoints, self._is_unused)
+        self.upstream = upstream
+        del self._idle[len(slots.endpoints) :]
+        self._idle += [[] for _ in range(len(slots.endpoints) - len(self._idle))]
+        self._dialer.follow(slots.endpoints)
+        self._set_states(before.followed_by(upstream, slots))
+        for index, stack in enumerate(self._idle):
+            for connection in tuple(stack) if self._gone >> index & 1 else ():
+                connection.close_idle()
+        if self._queue:
+            self.loop.call_soon(self._serve_queue)
+
+    def _is_unused(self, index: int) -> bool:
+        return not self.active[index] and not self._idle[index]
+
     def retire(self) -> None:
         """The configuration has no use for it any more: it serves who waits for it, and keeps nothing."""
         self._retired = True
@@ -222,7 +251,7 @@ class UpstreamPool:
     # Opening.
 
     async def _open(self, index: int, exchange: Exchange, header: bytes) -> None:
-        endpoint = self.upstream.endpoints[index]
+        endpoint = self.states.slots.endpoints[index]
         connection = UpstreamConnection(self, index, endpoint.name, self._dialer.tls[index], header)
         failure = await self._dialer.dial(connection, header)
         try:

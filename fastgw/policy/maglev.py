@@ -55,7 +55,9 @@ class Maglev:
         load_factor: float = LOAD_FACTOR,
         bound_min: int = BOUND_MIN,
         table_size: int = TABLE_SIZE,
+        gone: int = 0,
     ) -> None:
+        """`gone` has a bit for each place where there is no endpoint: it owns no slot, and callers exclude it."""
         if not load_factor > 1 or bound_min < 1:
             raise ValueError("bounds need a load factor above 1, and to be 1 or more")
         if not len(names) <= table_size <= TABLE_SIZE or not _is_prime(table_size):
@@ -66,7 +68,7 @@ class Maglev:
         self._bound_min = bound_min
         self._size = table_size
         self.set_weights(weights)
-        self._table = _fill(self._names, weights, table_size)
+        self._table = _fill(self._names, weights, table_size, gone)
 
     def set_weights(self, weights: tuple[float, ...]) -> None:
         """From now on bounds go by these. Keys keep their owners: each step of a slow start would move some of them
@@ -144,7 +146,7 @@ class Maglev:
         return best
 
 
-def _fill(names: tuple[bytes, ...], weights: tuple[float, ...], size: int) -> array[int]:
+def _fill(names: tuple[bytes, ...], weights: tuple[float, ...], size: int, gone: int) -> array[int]:
     """The owner of each slot."""
     slots = []
     steps = []
@@ -153,8 +155,10 @@ def _fill(names: tuple[bytes, ...], weights: tuple[float, ...], size: int) -> ar
         slots.append(digest % size)
         steps.append((digest >> 64) % (size - 1) + 1)
     # When each one's next turn is, and who goes first of those that come together. All begin: each gets a slot.
-    turns = [(0.0, rank) for rank in range(len(names))]
-    order = sorted(range(len(names)), key=names.__getitem__)
+    order = sorted((place for place in range(len(names)) if not gone >> place & 1), key=names.__getitem__)
+    if not order:
+        return array("H", [0] * size)
+    turns = [(0.0, rank) for rank in range(len(order))]
     intervals = [1 / weights[endpoint] for endpoint in order]
     table = [NO_ENDPOINT] * size
     for _ in range(size):

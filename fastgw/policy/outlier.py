@@ -83,16 +83,27 @@ class OutlierDetector:
 
     __slots__ = ("_ejectable", "_endpoints", "_judges_latency_at", "_tick", "_wants_samples", "ejected", "settings")
 
-    def __init__(self, count: int, settings: OutlierSettings, now: float) -> None:
+    def __init__(self, count: int, settings: OutlierSettings, now: float, gone: int = 0) -> None:
+        """`gone`: the places among the `count` where there is no endpoint."""
         self.settings = settings
         self.ejected = 0
         self._endpoints = [_Endpoint(Window(settings.window, now)) for _ in range(count)]
         # As Envoy's `always_eject_one_host`, but for the only endpoint there is: without it nothing works at all.
         # The addend: 0.29 * 100 is 28.999999999999996.
-        self._ejectable = max(1, int(settings.max_ejected * count + 1e-9)) if count > 1 else 0
+        present = count - gone.bit_count()
+        self._ejectable = max(1, int(settings.max_ejected * present + 1e-9)) if present > 1 else 0
         self._wants_samples = settings.latency_factor > 0
         self._judges_latency_at = now + _LATENCY_JUDGED_EVERY_S
         self._tick = 0
+
+    def inherit(self, before: OutlierDetector, endpoints: int) -> None:
+        """Takes over what another one knows of the endpoints whose bits are set."""
+        self._tick = before._tick
+        self._judges_latency_at = before._judges_latency_at
+        self.ejected = before.ejected & endpoints
+        for endpoint in range(len(self._endpoints)):
+            if endpoints >> endpoint & 1:
+                self._endpoints[endpoint] = before._endpoints[endpoint]
 
     def answered(self, endpoint: int, is_failure: bool, seconds: float, now: float) -> bool:
         """An endpoint's answer, or what came instead, after `seconds`. True: `ejected` has changed."""

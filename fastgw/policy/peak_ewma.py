@@ -57,6 +57,14 @@ class PeakEwma:
         """From now on these. What is known of latencies stays."""
         self._draw.set_weights(weights)
 
+    def inherit(self, before: PeakEwma, endpoints: int) -> None:
+        """Takes over what another one knows of the endpoints whose bits are set."""
+        self._epoch = before._epoch
+        for endpoint in range(len(self._growth)):
+            if endpoints >> endpoint & 1:
+                self._growth[endpoint] = before._growth[endpoint]
+                self._grown[endpoint] = before._grown[endpoint]
+
     def observe(self, endpoint: int, seconds: float, now: float) -> None:
         """The endpoint has answered, and has taken that long."""
         elapsed_taus = (now - self._epoch) / self._tau_s

@@ -55,6 +55,12 @@ class WarmingWeights:
         """It is new, or healthy again: it starts from the bottom."""
         self._up_since[endpoint] = now
 
+    def inherit(self, before: WarmingWeights, endpoints: int) -> None:
+        """Takes over since when the endpoints are up whose bits are set."""
+        for endpoint in range(len(self._up_since)):
+            if endpoints >> endpoint & 1:
+                self._up_since[endpoint] = before._up_since[endpoint]
+
     def are_warm(self, now: float) -> bool:
         """Whether all have their full weight, and will have it until one comes up."""
         return now - max(self._up_since) >= self._slow_start.window_s

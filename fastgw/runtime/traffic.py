@@ -13,7 +13,7 @@ import random
 import socket
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 
 from fastgw.counters import HEARTBEAT
@@ -29,7 +29,7 @@ from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime.messages import Unhealthy
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
-from fastgw.snapshot import AccessLog, Address, Listener, Snapshot
+from fastgw.snapshot import AccessLog, Address, Listener, Snapshot, Upstream
 
 # Listening sockets by the addresses that they are for.
 Sockets = dict[Address, list[socket.socket]]
@@ -119,10 +119,12 @@ class Traffic:
     # Pools.
 
     def _set_pools(self, snapshot: Snapshot) -> None:
-        """Keeps the pools of upstreams that are as they were."""
+        """Keeps the pools of upstreams that are as they were, or have other endpoints now."""
         before, self._pools = self._pools, {}
         for name, upstream in snapshot.upstreams.items():
             kept = before.pop(name, None)
+            if kept is not None and kept.upstream != upstream and _differ_in_endpoints(kept.upstream, upstream):
+                kept.follow(upstream)
             if kept is None or kept.upstream != upstream:
                 if kept is not None:
                     before[name] = kept
@@ -276,6 +278,11 @@ class Traffic:
         if self._ticket_secret is not before:
             for server in self._servers():
                 server.set_ticket_secret(self._ticket_secret)
+
+
+def _differ_in_endpoints(before: Upstream, after: Upstream) -> bool:
+    """And in nothing else."""
+    return replace(before, endpoints=after.endpoints) == after
 
 
 def _open_log(settings: AccessLog) -> LogSink | NoLog:

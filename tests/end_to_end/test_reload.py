@@ -74,6 +74,23 @@ def test_connections_to_an_upstream_that_stays_as_it_is_are_kept(played: PlayedB
         assert client.read_answer().body == b"2"
 
 
+def test_connections_to_an_endpoint_that_stays_are_kept_when_others_come(played: PlayedBackend, tmp_path: Path) -> None:
+    text = config("one", played.address, workers=1)
+    with GatewayProcess(text, tmp_path) as gateway, Client(gateway.address) as client:
+        client.send(FORWARDED)
+        connection = played.accept()
+        connection.read_request()
+        connection.answer(b"1")
+        assert client.read_answer().body == b"1"
+        # A backup gets nothing, and so the connection has to be the one from before.
+        endpoints = f'["{played.address}", {{ address = "127.0.0.1:1", backup = true }}]'
+        reload(gateway, text.replace(f'["{played.address}"]', endpoints), 1)
+        client.send(FORWARDED)
+        connection.read_request()
+        connection.answer(b"2")
+        assert client.read_answer().body == b"2"
+
+
 def test_a_configuration_with_problems_changes_nothing_and_all_problems_are_said(tmp_path: Path) -> None:
     with GatewayProcess(config("one"), tmp_path) as gateway:
         reload(gateway, config("two", more="colour = 1\nshape = 2"), 1, "refused")

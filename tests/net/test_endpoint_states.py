@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -191,3 +192,107 @@ def test_panic_is_told_once_and_is_no_recovery() -> None:
     made.states.set_unhealthy({"h:1", "h:2"})
     assert made.told[1:] == ["upstream a: enough endpoints are available"]
     assert set(made.picked()) == {2}
+
+
+# Other endpoints.
+
+
+def follow(told: Told, *ports: int, settings: str = "") -> EndpointStates:
+    listed = ", ".join(f'"h:{port}"' for port in ports)
+    other = upstream(settings, f"endpoints = [{listed}]")
+    slots = told.states.slots.followed_by(other.endpoints, lambda index: not told.states.active[index])
+    told.states = told.states.followed_by(other, slots)
+    return told.states
+
+
+def test_who_stays_keeps_what_is_known_of_it_and_a_new_one_begins_anew() -> None:
+    settings = 'balance = "ewma"\nhealth = true\nbreaker = true\nconcurrency = true\n'
+    settings += 'outliers = { consecutive_failures = 1, eject_for = "9s" }'
+    told = Told(settings)
+    before = told.states
+    before.active[1] = 3
+    before.failed(0)
+    before.responded(2, 5.0, 200)
+    before.set_unhealthy({"h:2", "h:4"})
+    said = list(told.told)
+    after = follow(told, 1, 2, 4, settings=settings)
+    assert after.active == [0, 3, 0]
+    assert after.active is before.active
+    assert after.admission is before.admission is not None
+    assert after.detector is not None
+    assert (after.detector.ejected, "failures in a row" in after.detector.reason(0)) == (0b001, True)
+    assert after._ewma is not None
+    assert after._ewma.average(2) is None
+    # Whatever h:4 is found to be is not told of who has come; only that none is left.
+    assert told.told == [*said, "upstream a: too few endpoints are available: all are used"]
+
+
+def test_nobody_is_told_of_who_is_new_or_gone() -> None:
+    told = Told("", 'endpoints = ["h:1", "h:2", { address = "h:3", backup = true }]')
+    assert told.states.out == 0b100
+    backup = upstream("", 'endpoints = [{ address = "h:3", backup = true }, "h:4"]')
+    slots = told.states.slots.followed_by(backup.endpoints, lambda _: True)
+    told.states = told.states.followed_by(backup, slots)
+    assert told.picked() == {0: 30}
+    alone = replace(backup, endpoints=backup.endpoints[:1])
+    told.states = told.states.followed_by(alone, told.states.slots.followed_by(alone.endpoints, lambda _: False))
+    assert (told.told, told.picked()) == ([], {2: 30})
+
+
+def test_a_request_that_has_tried_all_there_are_is_not_sent_to_who_is_gone() -> None:
+    told = Told("")
+    told.states.active[2] = 1
+    after = follow(told, 1, 2)
+    assert after.excluded(0b001) == 0b101
+    assert after.excluded(0b011) == after.everyone
+
+
+def test_a_cookie_leads_to_its_endpoint_wherever_that_is_now_and_no_more_to_one_that_is_gone() -> None:
+    told = Told(STICKY)
+    first, third = sticky_exchange(told.states, 0), sticky_exchange(told.states, 2)
+    after = follow(told, 4, 3, settings=STICKY)
+    assert [after.slots.endpoints[after.pick_for(third, 10, after.out)].name for _ in range(3)] == ["h:3"] * 3
+    names = {after.slots.endpoints[after.pick_for(first, 10, after.out)].name for _ in range(4)}
+    assert names == {"h:3", "h:4"}
+
+
+def test_what_is_gone_gets_nothing_even_in_panic() -> None:
+    told = Told("health = true")
+    told.states.active[2] = 1
+    after = follow(told, 1, 2)
+    after.set_unhealthy({"h:1", "h:2"})
+    assert after.out == 0b100
+    assert set(told.picked()) == {0, 1}
+
+
+def test_a_new_endpoint_warms_up_unless_all_are_new() -> None:
+    settings = 'slow_start = "10s"\nbalance = "random"'
+    told = Told(settings)
+    after = follow(told, 1, 2, 4, settings=settings)
+    assert after._warming is not None
+    assert after._warming.effective(told.clock()) == (1.0, 1.0, 0.1)
+    told.clock.now += 5
+    again = follow(told, 1, 4, 5, settings=settings)
+    assert again._warming is not None
+    assert again._warming.effective(told.clock()) == (1.0, 0.1, 0.5)
+    first = Told(settings)
+    nobody = first.states.slots.followed_by((), lambda _: True)
+    first.states = first.states.followed_by(upstream(settings), nobody)
+    assert follow(first, 1, 2, settings=settings)._warming.are_warm(told.clock())  # type: ignore[union-attr]
+
+
+def test_keys_keep_their_owners_when_another_endpoint_comes_in_a_place_that_is_not_the_last() -> None:
+    settings = 'balance = "hash"\nhash_on = "client.ip"'
+    told = Told(settings)
+
+    def owners() -> list[str]:
+        exchanges = [cast(Any, FakeExchange(b"192.0.2.%d" % number)) for number in range(100)]
+        return [told.states.slots.endpoints[told.states.pick_by_key(one, 10, told.states.out)].name for one in exchanges]
+
+    before = owners()
+    told.states.active[1] = 1
+    follow(told, 1, 3, settings=settings)
+    after = owners()
+    assert "h:2" not in after
+    moved = [old for old, new in zip(before, after, strict=True) if old not in (new, "h:2")]
+    assert len(moved) < 20

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from fastgw.net.clock import Sweep
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver
 from fastgw.net.upstream import UpstreamConnection
+from fastgw.snapshot import Address, Endpoint
 from tests.fakes import Clock, FakeClient, gateway_of, snapshot_of
 from tests.net.rig import FakeLoop, Wire, no_report
 
@@ -360,6 +362,91 @@ async def test_a_retired_pool_closes_what_is_idle_lets_what_is_busy_end_and_leav
     assert busy.closed
     rig.sweep.look(rig.clock.now)
     assert rig.pool._expire_queue not in rig.sweep.each_tick
+
+
+def follow(rig: PoolRig, *names: str) -> None:
+    """From now on the upstream has these endpoints."""
+    host_ports = [name.split(":") for name in names]
+    endpoints = tuple(
+        Endpoint(name, Address(host, int(port))) for name, (host, port) in zip(names, host_ports, strict=True)
+    )
+    rig.pool.follow(replace(rig.pool.upstream, endpoints=endpoints))
+
+
+async def test_other_endpoints_leave_the_connections_of_those_that_stay() -> None:
+    rig = PoolRig(endpoints=2)
+    busy, idle = rig.idle(2)
+    rig.request()
+    assert idle.sent != b""
+    follow(rig, "10.0.0.3:80", "10.0.0.1:80")
+    assert repr(rig) == "active=[1, 0] idle=[1, 0] queued=0"
+    for _ in range(2):
+        rig.request()
+    await turns()
+    assert rig.loop.tried == [("10.0.0.3", 80)]
+    idle.receive(OK)
+    assert (busy.closed, idle.closed, busy.sent != b"") == (False, False, True)
+
+
+async def test_an_endpoint_that_is_gone_ends_what_is_busy_and_closes_what_is_idle() -> None:
+    rig = PoolRig()
+    idle, busy = rig.idle(2)
+    exchange = rig.request()
+    follow(rig, "10.0.0.2:80")
+    assert (idle.closed, busy.closed) == (True, False)
+    assert repr(rig) == "active=[1, 0] idle=[0, 0] queued=0"
+    busy.receive(OK)
+    assert exchange.status == 200
+    rig.clock.now += 0.1
+    rig.sweep.look(rig.clock.now)
+    await turns()
+    assert busy.closed
+    follow(rig, "10.0.0.3:80")
+    assert repr(rig) == "active=[0] idle=[0] queued=0"
+
+
+async def test_one_that_is_being_connected_to_when_it_goes_is_still_used() -> None:
+    rig = PoolRig()
+    exchange = rig.request()
+    follow(rig, "10.0.0.2:80")
+    await turns()
+    assert rig.loop.tried == [("10.0.0.1", 80)]
+    rig.loop.wires[0].receive(OK)
+    assert exchange.status == 200
+
+
+async def test_a_request_whose_endpoint_is_gone_finds_those_that_came() -> None:
+    rig = PoolRig(REFUSED)
+    exchange = rig.request()
+    follow(rig, "10.0.0.2:80")
+    await turns()
+    rig.loop.wires[0].receive(OK)
+    assert (exchange.status, exchange.endpoint) == (200, "10.0.0.2:80")
+
+
+async def test_who_waits_for_a_connection_gets_one_from_an_endpoint_that_came() -> None:
+    rig = PoolRig(more="max_connections = 1")
+    rig.idle(1)
+    rig.request()
+    waiting = rig.request()
+    follow(rig, "10.0.0.1:80", "10.0.0.2:80")
+    await turns()
+    assert waiting.endpoint == "10.0.0.2:80"
+
+
+@pytest.mark.parametrize("balance", ["round-robin", "least-requests", "power-of-two", "ewma", "random", "hash"])
+async def test_without_endpoints_requests_are_refused_at_once_until_there_is_one(balance: str) -> None:
+    more = f'balance = "{balance}"\nretry = true\noutliers = true\nslow_start = "1s"\n'
+    rig = PoolRig(more=more + ('hash_on = "path"' if balance == "hash" else ""))
+    follow(rig)
+    refused = rig.request()
+    assert (refused.status, refused.reason) == (503, "no-endpoint")
+    rig.sweep.look(rig.clock.now)
+    follow(rig, "10.0.0.2:80")
+    served = rig.request()
+    await turns()
+    rig.loop.wires[0].receive(OK)
+    assert served.status == 200
 
 
 ENDS: list[Callable[[Exchange, Wire], None]] = [
