@@ -114,6 +114,28 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Discovery:
+    """Where endpoints are found: `kind` is "dns" (`name` and `port`), "srv" or "file" (then `name` is its path)."""
+
+    kind: str
+    name: str
+    port: int = 0
+    # "host:port" of the DNS server; empty: the system's.
+    server: str = ""
+    # The least and the most time for which a DNS answer is believed.
+    min_refresh: float = 1.0
+    max_refresh: float = 300.0
+    # Where relative paths of Unix sockets in a file begin.
+    base: str = ""
+
+    def __str__(self) -> str:
+        """Tells it from any other."""
+        port = f":{self.port}" if self.port else ""
+        server = f" at {self.server}" if self.server else ""
+        return f"{self.kind} {self.name}{port}{server}"
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamTls:
     """How an upstream is spoken to in TLS. What files hold is here itself, so that all workers have the same."""
 
@@ -156,6 +178,7 @@ class RetryPolicy:
 @dataclass(frozen=True, slots=True)
 class Upstream:
     name: str
+    # With `discover`, those to begin with.
     endpoints: tuple[Endpoint, ...]
     balance: str = "round-robin"
     connect_timeout: float = 2.0
@@ -179,7 +202,8 @@ class Upstream:
     slow_start: float = 0.0
     panic_threshold: float = PANIC_THRESHOLD
     sticky: StickySettings | None = None
-    # None: they are not made, kept, used.
+    # None: they are not found, made, kept, used.
+    discover: Discovery | None = None
     health: HealthCheck | None = None
     outliers: OutlierSettings | None = None
     retry: RetryPolicy | None = None

@@ -90,6 +90,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tomllib": ("config",),
     "click": ("cli", "runtime"),
     # Only who uses ACME has them: runtime.acme_* is a process of its own, and config makes a stand-in.
+    "aiodns": ("runtime",),
     "acme": ("runtime",),
     "josepy": ("runtime",),
     "requests": ("runtime",),
@@ -113,7 +114,7 @@ FAMILIES = (
 # What the workers must not even load: the configuration language, and what only people use.
 NEVER_IN_A_WORKER = (
     *("pydantic", "tree_sitter", "tree_sitter_toml", "tomllib", "click", "fastgw.config", "fastgw.cli"),
-    *("acme", "josepy", "requests", "cryptography"),
+    *("aiodns", "acme", "josepy", "requests", "cryptography"),
 )
 
 LINES_MAX = 400

@@ -11,8 +11,17 @@ from fastgw.http1.target import parse_host
 
 LISTEN_HINT = 'write it like "0.0.0.0:8080", "[::]:8080" or "unix:/run/fastgw.sock"'
 ENDPOINT_HINT = 'write it like "10.0.0.1:80", "[::1]:80", "products.internal:80" or "unix:/run/app.sock"'
+NAME_HINT = 'write it like "app.internal:8080"'
+SERVICE_HINT = 'write it like "_http._tcp.app.internal"'
+SERVER_HINT = 'write it like "127.0.0.1:53" or "[::1]:53"'
 NETWORK_HINT = 'write it like "10.0.0.0/8", "fd00::/8", "192.0.2.7" or "unix:"'
 
+# What is suggested where none is written.
+_USUAL_PORTS = {LISTEN_HINT: 8080, SERVER_HINT: 53}
+
+# Consul has names without underscores, too. RFC 1035 §2.3.4: labels of up to 63 octets, and 255 in all on the wire.
+_SERVICE = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+_NAME_MAX = 253
 _HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):([0-9]+)")
 
 
@@ -43,14 +52,55 @@ def listen_address(value: object) -> HostPort:
 
 def endpoint_address(value: object) -> HostPort:
     """An address to connect to: a name or an IP address with its port, or a Unix socket."""
-    address = _address(value, ENDPOINT_HINT)
+    return _connectable(value, ENDPOINT_HINT)
+
+
+def _connectable(value: object, hint: str) -> HostPort:
+    address = _address(value, hint)
     if address.unix_path:
         return address
     if address.port == 0:
-        raise Wrong("{value} has port 0", "name the port that the backend listens on", ENDPOINT_HINT)
+        raise Wrong("{value} has port 0", "name the port that the backend listens on", hint)
     if ":" not in address.host and parse_host(address.host.encode()) is None:
-        raise Wrong("{value} is not an address", ENDPOINT_HINT, ENDPOINT_HINT)
+        raise Wrong("{value} is not an address", hint, hint)
     return address
+
+
+def name_and_port(value: object) -> HostPort:
+    """A name that is looked up, with a port."""
+    address = _connectable(value, NAME_HINT)
+    if address.unix_path or _is_ip(address.host):
+        raise Wrong(
+            "{value} is no name that could be looked up", f"name it: endpoints = [{toml_text(value)}]", NAME_HINT
+        )
+    return address
+
+
+def service_name(value: object) -> str:
+    """The name of SRV records: _service._protocol.name (RFC 2782)."""
+    if not isinstance(value, str):
+        raise Wrong(f"must be a name, not {kind(value)}", SERVICE_HINT, SERVICE_HINT)
+    if ":" in value:
+        raise Wrong("{value} has a port, and SRV records say theirs", SERVICE_HINT, SERVICE_HINT)
+    if len(value) > _NAME_MAX or _SERVICE.fullmatch(value) is None:
+        raise Wrong("{value} is not a name", SERVICE_HINT, SERVICE_HINT)
+    return value
+
+
+def dns_server(value: object) -> HostPort:
+    """The IP address and port of a DNS server."""
+    address = _address(value, SERVER_HINT)
+    if address.unix_path or not _is_ip(address.host) or address.port == 0:
+        raise Wrong("{value} is no IP address with a port", SERVER_HINT, SERVER_HINT)
+    return address
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def network(value: object) -> IPv4Network | IPv6Network | None:
@@ -129,4 +179,4 @@ def _address_meant(value: str, hint: str) -> str:
     except ValueError:
         return f'write "0.0.0.0:{value}"' if value.isdecimal() and hint is LISTEN_HINT else hint
     host = f"[{address}]" if address.version == 6 else str(address)
-    return f'write "{host}:{"8080" if hint is LISTEN_HINT else "80"}"'
+    return f'write "{host}:{_USUAL_PORTS.get(hint, 80)}"'

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from fastgw.config.acme_checks import check_acme
 from fastgw.config.addresses import HostPort
+from fastgw.config.discovery import check_discovery
 from fastgw.config.document import Path, touches
 from fastgw.config.listener_checks import check_listener
 from fastgw.config.problems import Report, did_you_mean, names_there_are, path_text
@@ -31,7 +32,7 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
     check_acme(config, report, broken)
     _check_access_log(config, report)
     for name, upstream in config.upstreams.items():
-        _check_upstream(("upstreams", name), upstream, report)
+        _check_upstream(("upstreams", name), upstream, report, broken)
     names = [route.name or default_name("route", index) for index, route in enumerate(config.routes)]
     _check_names("routes", names, report)
     upstreams = named_tables(report, "upstreams", config.upstreams)
@@ -110,9 +111,12 @@ def _check_access_log(config: Config, report: Report) -> None:
             report.at_value((*path, index), "the field is there twice", "remove one")
 
 
-def _check_upstream(path: Path, upstream: Upstream, report: Report) -> None:
-    if not upstream.endpoints:
-        report.at_value((*path, "endpoints"), "there is no endpoint", 'write endpoints = ["10.0.0.1:80"]')
+def _check_upstream(path: Path, upstream: Upstream, report: Report, broken: frozenset[Path]) -> None:
+    if upstream.discover is not None:
+        check_discovery((*path, "discover"), upstream.discover, report, broken)
+        _check_found_names(path, upstream, report)
+    elif not upstream.endpoints and not any(touches(broken, (*path, key)) for key in ("endpoints", "discover")):
+        _report_no_endpoint((*path, "endpoints"), upstream, report)
     first: dict[str, int] = {}
     for index, endpoint in enumerate(upstream.endpoints):
         where: Path = (*path, "endpoints", index)
@@ -129,6 +133,22 @@ def _check_upstream(path: Path, upstream: Upstream, report: Report) -> None:
     if upstream.sticky is not None:
         check_sticky((*path, "sticky"), upstream.sticky, report)
     check_resilience(path, upstream, report)
+
+
+def _report_no_endpoint(path: Path, upstream: Upstream, report: Report) -> None:
+    hint = 'write endpoints = ["10.0.0.1:80"]'
+    if "endpoints" in upstream.model_fields_set:
+        report.at_value(path, "there is no endpoint", hint)
+    else:
+        report.at_key(path[:-1], "endpoints is missing", hint)
+
+
+def _check_found_names(path: Path, upstream: Upstream, report: Report) -> None:
+    """Who is found by SRV records has an address and no name of its own: a target's is as good as who wrote it."""
+    tls = upstream.tls
+    if tls and tls.verify and tls.server_name is None and upstream.discover and upstream.discover.srv:
+        message = "what SRV records lead to has no name that could be verified"
+        report.at_key((*path, "tls"), message, 'write server_name = "products.internal"')
 
 
 def _check_expectation(path: Path, name: str | None, known: Sequence[str], report: Report) -> None:

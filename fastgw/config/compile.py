@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from fastgw.config import schema
 from fastgw.config.addresses import HostPort
@@ -15,6 +15,7 @@ from fastgw.config.compile_mirror import mirror_settings
 from fastgw.config.compile_resilience import health_check, outlier_settings, retries
 from fastgw.config.compile_sticky import arm_settings, sticky_settings
 from fastgw.config.cpus import usable_cpus
+from fastgw.config.discovery import Discover
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Report, path_text
@@ -26,6 +27,7 @@ from fastgw.policy.router import Condition, Router, Rule
 from fastgw.snapshot import (
     AccessLog,
     Address,
+    Discovery,
     Endpoint,
     HeaderEdits,
     KeyPair,
@@ -41,9 +43,12 @@ from fastgw.snapshot import (
     UpstreamTls,
 )
 
+Endpoints: TypeAlias = tuple[Endpoint, ...]
+
 # Of an upstream.
 _MADE_APART = {
-    "endpoints", "tls", "proxy_protocol", "hash_on", "sticky", "health", "outliers", "retry", "breaker", "concurrency",
+    "endpoints", "discover", "tls", "proxy_protocol", "hash_on", "sticky",
+    "health", "outliers", "retry", "breaker", "concurrency",
 }  # fmt: skip
 
 
@@ -134,14 +139,14 @@ def _address(address: HostPort, base: FilePath) -> Address:
 
 
 def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFiles | None) -> Upstream:
-    endpoints = tuple(
-        Endpoint(endpoint.address.text, _address(endpoint.address, base), endpoint.weight, endpoint.backup)
-        for endpoint in upstream.endpoints
-    )
+    discover = upstream.discover
+    # Whoever speaks for the name that is looked up is one of its addresses.
+    found_name = discover.dns.host if discover is not None and discover.dns is not None else ""
     return Upstream(
         name=name,
-        endpoints=endpoints,
-        tls=_upstream_tls(upstream.tls, files) if upstream.tls and files is not None else None,
+        endpoints=compile_endpoints(upstream.endpoints, base),
+        discover=_discovery(discover, base) if discover is not None else None,
+        tls=_upstream_tls(upstream.tls, files, found_name) if upstream.tls and files is not None else None,
         proxy_protocol=upstream.proxy_protocol or "",
         hash_on=upstream.hash_on or ("", ""),
         sticky=sticky_settings(upstream.sticky, f"fastgw_{name}") if upstream.sticky else None,
@@ -154,11 +159,29 @@ def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFi
     )
 
 
-def _upstream_tls(tls: schema.UpstreamTls, files: PemFiles) -> UpstreamTls:
+def compile_endpoints(endpoints: Sequence[schema.Endpoint], base: FilePath) -> Endpoints:
+    """Relative paths of Unix sockets start from `base`."""
+    return tuple(
+        Endpoint(endpoint.address.text, _address(endpoint.address, base), endpoint.weight, endpoint.backup)
+        for endpoint in endpoints
+    )
+
+
+def _discovery(discover: Discover, base: FilePath) -> Discovery:
+    if discover.file is not None:
+        return Discovery("file", str(base.absolute() / discover.file), base=str(base.absolute()))
+    server = discover.server.text if discover.server is not None else ""
+    bounds = (discover.min_refresh, discover.max_refresh)
+    if discover.dns is not None:
+        return Discovery("dns", discover.dns.host, discover.dns.port, server, *bounds)
+    return Discovery("srv", discover.srv or "", 0, server, *bounds)
+
+
+def _upstream_tls(tls: schema.UpstreamTls, files: PemFiles, found_name: str) -> UpstreamTls:
     return UpstreamTls(
         verify=tls.verify,
         ca=files.ca,
-        server_name=tls.server_name or "",
+        server_name=tls.server_name or found_name,
         cert=files.cert,
         key=files.key,
         min_version=tls.min_version,

@@ -48,22 +48,32 @@ class LoadedConfig:
 
 def load_config(path: Path) -> LoadedConfig:
     """Reads and compiles a file; raises ConfigError with all its problems."""
+    return load_text(decoded(read_content(path, _FILE_SIZE_MAX), str(path)), str(path), path.parent)
+
+
+def read_content(path: Path, size_max: int) -> bytes:
+    """A file's content; raises ConfigError when it can't be read, or is larger."""
     try:
         with path.open("rb") as opened:
-            content = opened.read(_FILE_SIZE_MAX + 1)
+            content = opened.read(size_max + 1)
     except OSError as error:
         reason = {FileNotFoundError: "there is no such file", IsADirectoryError: "is a directory"}.get(type(error))
         raise _unreadable(str(path), reason or f"can't be read: {error.strerror}") from None
-    if len(content) > _FILE_SIZE_MAX:
-        raise _unreadable(str(path), "is larger than 256 MiB")
+    if len(content) > size_max:
+        raise _unreadable(str(path), f"is larger than {size_max >> 20} MiB")
+    return content
+
+
+def decoded(content: bytes, name: str) -> str:
+    """Its text; raises ConfigError when it is none."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         before = content[content.rfind(b"\n", 0, error.start) + 1 : error.start]
         column = len(before.decode(errors="replace")) + 1
-        raise ConfigError([Problem(str(path), line, column, "", "not UTF-8", "save it as UTF-8")]) from None
-    return load_text(text.removeprefix("\ufeff"), str(path), path.parent)
+        raise ConfigError([Problem(name, line, column, "", "not UTF-8", "save it as UTF-8")]) from None
+    return text.removeprefix("\ufeff")
 
 
 def load_text(
@@ -118,13 +128,16 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:
-        found = _PLACE.match(str(error))
-        message = found.group(1) if found else str(error)
-        if found and found.group(2):
-            line, column = int(found.group(2)), int(found.group(3))
-        else:
-            last = text.rstrip("\n").rpartition("\n")[2]
-            line, column = text.rstrip("\n").count("\n") + 1, len(last) + 1
-        raise ConfigError(
-            [Problem(name, line, column, "", f"not valid TOML: {message[:1].lower()}{message[1:]}")]
-        ) from None
+        raise ConfigError([toml_problem(error, text, name)]) from None
+
+
+def toml_problem(error: ValueError, text: str, name: str) -> Problem:
+    """What tomllib says of a text."""
+    found = _PLACE.match(str(error))
+    message = found.group(1) if found else str(error)
+    if found and found.group(2):
+        line, column = int(found.group(2)), int(found.group(3))
+    else:
+        last = text.rstrip("\n").rpartition("\n")[2]
+        line, column = text.rstrip("\n").count("\n") + 1, len(last) + 1
+    return Problem(name, line, column, "", f"not valid TOML: {message[:1].lower()}{message[1:]}")

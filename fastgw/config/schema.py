@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
+from fastgw.config.discovery import Discover
 from fastgw.config.mirror import MIRROR_HINT, Mirror
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
 from fastgw.config.sticky import SplitChoice, Sticky
@@ -157,7 +158,12 @@ class Endpoint(Table):
     backup: v.Flag = setting(False, "Whether it is used only when none of the others is available.")
 
 
-_read_endpoint = BeforeValidator(lambda value: v.in_table("address", "an address", ENDPOINT_HINT, value))
+def read_endpoint(value: object) -> object:
+    """An endpoint's table, or the address alone."""
+    return v.in_table("address", "an address", ENDPOINT_HINT, value)
+
+
+_read_endpoint = BeforeValidator(read_endpoint)
 
 
 class UpstreamTls(Table):
@@ -176,9 +182,10 @@ class UpstreamTls(Table):
 class Upstream(Table):
     """A group of interchangeable backends."""
 
-    endpoints: list[Annotated[Endpoint, _read_endpoint, Short("The address of an endpoint with weight 1.")]] = Field(
-        description="The backends.", examples=[["10.0.0.1:80"]]
+    endpoints: list[Annotated[Endpoint, _read_endpoint, Short("The address of an endpoint with weight 1.")]] = setting(
+        [], "The backends; with discover, those to begin with."
     )
+    discover: Discover | None = setting(None, "Where endpoints are found while the gateway runs.")
     balance: v.Balance = setting("round-robin", "How an endpoint is chosen.")
     hash_on: r.HashKey | None = setting(None, 'What decides with balance = "hash": the same goes to the same endpoint.')
     sticky: Sticky | None = setting(None, "A cookie that brings a client back to its endpoint.")

@@ -257,6 +257,9 @@ ListenAddress: TypeAlias = Annotated[
 EndpointAddress: TypeAlias = Annotated[
     HostPort, PlainValidator(addresses.endpoint_address), _string("", "10.0.0.1:80", "[::1]:80", "unix:/run/app.sock")
 ]
+NameAndPort: TypeAlias = Annotated[HostPort, PlainValidator(addresses.name_and_port), _string("", "app.internal:8080")]
+ServiceName: TypeAlias = Annotated[str, PlainValidator(addresses.service_name), _string("", "_http._tcp.app.internal")]
+DnsServer: TypeAlias = Annotated[HostPort, PlainValidator(addresses.dns_server), _string("", "127.0.0.1:53")]
 # None is a client on a Unix socket.
 Network: TypeAlias = Annotated[
     IPv4Network | IPv6Network | None, PlainValidator(addresses.network), _string("", "10.0.0.0/8", "192.0.2.7", "unix:")

@@ -150,10 +150,14 @@ def _shares(route: Route) -> str:
 
 def _endpoint(upstream: Upstream, exchange: Exchange) -> tuple[str, str]:
     """Which would be chosen while all are well, and why."""
+    if not upstream.endpoints:
+        return "none yet", f"found while the gateway runs: {upstream.discover}"
+    begins = f"; until others are found: {upstream.discover}" if upstream.discover is not None else ""
     if len(upstream.endpoints) == 1:
-        return upstream.endpoints[0].name, "the only one"
+        return upstream.endpoints[0].name, "the only one" + begins
     backups = ", ".join(endpoint.name for endpoint in upstream.endpoints if endpoint.backup)
     spared = f"; not {backups}: a backup is for when no other is available" if backups else ""
+    spared += begins
     states = _states(upstream)
     if states.sticky is not None and states.sticky.place(exchange.sticky_token) >= 0:
         return upstream.endpoints[states.sticky.place(exchange.sticky_token)].name, "the client's cookie leads there"

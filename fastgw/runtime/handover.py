@@ -28,7 +28,7 @@ from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime import channel
 from fastgw.runtime.events import Event
 from fastgw.runtime.sockets import Inherited
-from fastgw.snapshot import Address
+from fastgw.snapshot import Address, Endpoint
 
 _ESTATE = "estate"
 _SERVING = "serving"
@@ -55,6 +55,8 @@ class Estate:
     ticket_secret: TicketSecret
     # The endpoints whose checks fail, by upstream.
     unhealthy: Mapping[str, Iterable[str]]
+    # Those that were found, by where they were looked for, in words.
+    found: Mapping[str, tuple[Endpoint, ...]]
     control: socket.socket | None
 
 
@@ -136,6 +138,7 @@ def _packed(estate: Estate) -> tuple[dict[str, object], list[int]]:
         "ticket_secret": estate.ticket_secret.value,
         "ticket_period": estate.ticket_secret.period,
         "unhealthy": {upstream: list(names) for upstream, names in estate.unhealthy.items()},
+        "found": {where: [_plain_endpoint(one) for one in endpoints] for where, endpoints in estate.found.items()},
         "has_control": estate.control is not None,
     }
     control = [] if estate.control is None else [estate.control.fileno()]
@@ -144,6 +147,10 @@ def _packed(estate: Estate) -> tuple[dict[str, object], list[int]]:
 
 def _plain(address: Address) -> list[str | int]:
     return [address.host, address.port, address.path]
+
+
+def _plain_endpoint(endpoint: Endpoint) -> list[object]:
+    return [endpoint.name, _plain(endpoint.address), endpoint.weight, endpoint.backup]
 
 
 class Predecessor:
@@ -197,7 +204,12 @@ def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
         sockets.setdefault(Address(*address), []).append(socket.socket(fileno=descriptor))
     lent = frozenset(Address(*address) for address in facts["lent"])
     secret = TicketSecret(facts["ticket_secret"], facts["ticket_period"])
-    return Estate(Inherited(sockets, lent), secret, facts["unhealthy"], control)
+    found = {where: tuple(_endpoint(*plain) for plain in endpoints) for where, endpoints in facts["found"].items()}
+    return Estate(Inherited(sockets, lent), secret, facts["unhealthy"], found, control)
+
+
+def _endpoint(name: str, address: Sequence[Any], weight: int, backup: bool) -> Endpoint:
+    return Endpoint(name, Address(*address), weight, backup)
 
 
 def ends_a_container(has_other_parent: bool) -> bool:

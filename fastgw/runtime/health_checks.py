@@ -26,7 +26,7 @@ from fastgw.runtime.report import report, report_bug
 
 if TYPE_CHECKING:
     from fastgw.runtime.messages import Unhealthy
-    from fastgw.snapshot import Address, Endpoint, HealthCheck, Snapshot, Upstream
+    from fastgw.snapshot import Address, Endpoint, HealthCheck, Snapshot, Upstream, UpstreamTls
 
 # Of an answer, to look into; what stands behind it is left unread.
 _ANSWER_MAX = 64 * 1024
@@ -48,19 +48,22 @@ class Checker:
     def __init__(self, tell: Callable[[Unhealthy], Awaitable[None]]) -> None:
         self._tell = tell
         self._endpoints: dict[tuple[str, str], _Checked] = {}
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[str, tuple[UpstreamTls, ssl.SSLContext]] = {}
         self._checking: set[asyncio.Task[None]] = set()
         self._resolver = Resolver(asyncio.get_running_loop(), time.monotonic)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """From now on these are checked; what stays as it was keeps its state."""
         before, self._endpoints = self._endpoints, {}
-        self._contexts.clear()
+        contexts, self._contexts = self._contexts, {}
         for upstream in snapshot.upstreams.values():
             if upstream.health is None:
                 continue
             if upstream.tls is not None:
-                self._contexts[upstream.name] = client_context(upstream.tls)
+                tls, context = contexts.get(upstream.name, (None, None))
+                if context is None or tls != upstream.tls:
+                    context = client_context(upstream.tls)
+                self._contexts[upstream.name] = (upstream.tls, context)
             for endpoint in upstream.endpoints:
                 checked = before.get((upstream.name, endpoint.name)) or _Checked(upstream, endpoint, upstream.health)
                 checked.adopt(upstream, endpoint, upstream.health)
@@ -107,6 +110,9 @@ class Checker:
             why, is_well = "", not checked.state.unhealthy
         finally:
             checked.is_under_way = False
+        if self._endpoints.get((upstream.name, checked.endpoint.name)) is not checked:
+            # It is gone.
+            return
         is_changed = checked.state.result(0, is_well, time.monotonic(), random.random)
         if is_changed:
             what = f"fails its checks: {why}" if why else "passes its checks again"
@@ -142,7 +148,8 @@ class Checker:
             writer.write(header(upstream.proxy_protocol, ("", 0), ("", 0)))
         if tls is not None:
             try:
-                await writer.start_tls(self._contexts[upstream.name], server_hostname=tls.server_name or address.host)
+                _, context = self._contexts[upstream.name]
+                await writer.start_tls(context, server_hostname=tls.server_name or address.host)
             except BaseException:
                 writer.transport.abort()
                 raise

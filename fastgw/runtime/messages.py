@@ -7,6 +7,7 @@
     (COMMIT, generation)                                    (ADOPTED, generation)
     (ABORT, generation)
     (HEALTH, Unhealthy)
+    (ENDPOINTS, Found)
     (DRAIN, kept addresses)                                 (LEAVING,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
@@ -20,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastgw.policy.ticket_secret import TicketSecret
-from fastgw.snapshot import Address
+from fastgw.snapshot import Address, Discovery, Endpoint
 
 LOAD = "load"
 START = "start"
@@ -32,12 +33,15 @@ COMMIT = "commit"
 ADOPTED = "adopted"
 ABORT = "abort"
 HEALTH = "health"
+ENDPOINTS = "endpoints"
 DRAIN = "drain"
 LEAVING = "leaving"
 
 
 # The endpoints whose checks fail, by upstream; all of them.
 Unhealthy = dict[str, frozenset[str]]
+# The endpoints that were found, by where they were looked for: in START all, else what has changed.
+Found = dict[Discovery, tuple[Endpoint, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +57,5 @@ class Start:
     addresses: tuple[Address, ...]
     lent: frozenset[Address]
     unhealthy: Unhealthy
+    found: Found
     ticket_secret: TicketSecret

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from fastgw.config.self_tests import run_self_tests
 from fastgw.errors import ConfigError
 from fastgw.runtime.acme import AcmeKeeper
 from fastgw.runtime.aside import aside
+from fastgw.runtime.discovery import Discoverer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.explain import explain
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
@@ -24,7 +25,8 @@ from fastgw.runtime.workers import RefusedError, Workers
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
-    from fastgw.snapshot import Snapshot
+    from fastgw.runtime.messages import Found, Unhealthy
+    from fastgw.snapshot import Endpoint, Snapshot
 
 # For how long workers that are still starting may keep a reload waiting.
 _READY_S = 30.0
@@ -60,6 +62,24 @@ class Reloads:
         self.acme = AcmeKeeper(events, self._adopt_again)
         self.checker = Checker(workers.tell_unhealthy)
         self.checker.adopt(loaded.snapshot)
+        self.discoverer = Discoverer(self._tell_found)
+
+    def inherit(self, found: Mapping[str, tuple[Endpoint, ...]], unhealthy: Unhealthy) -> None:
+        """What the gateway has found out whose place this one takes."""
+        self.discoverer.presume(self.loaded.snapshot, found)
+        self.checker.adopt(self.discoverer.filled(self.loaded.snapshot))
+        self.checker.presume(unhealthy)
+        self._workers.found, self._workers.unhealthy = self.discoverer.found(), self.checker.unhealthy()
+
+    async def begin(self) -> None:
+        """Finds endpoints, before there is a worker that would need them."""
+        await self.discoverer.expect(self.loaded.snapshot)
+
+    async def _tell_found(self, changed: Found) -> None:
+        """Other endpoints: the workers get them, and the checks."""
+        await self._workers.tell_found(self.discoverer.found(), changed)
+        self.checker.adopt(self.discoverer.filled(self._workers.snapshot))
+        await self._workers.tell_unhealthy(self.checker.unhealthy())
 
     async def from_file(self) -> Event:
         """Reads the configuration's file. Raises Over."""
@@ -117,6 +137,14 @@ class Reloads:
 
     async def _adopt(self, snapshot: Snapshot) -> str:
         """Puts it in force; says what to know about it. Raises CannotListen and RefusedError, and changes nothing."""
+        await self.discoverer.expect(snapshot)
+        try:
+            return await self._put_in_force(snapshot)
+        finally:
+            # What has come of it: of one that was refused, nothing is looked for.
+            self.discoverer.adopt(self._workers.snapshot)
+
+    async def _put_in_force(self, snapshot: Snapshot) -> str:
         snapshot = await aside(lambda: self.acme.with_challenges(snapshot))
         pickled = await aside(lambda: pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL))
         try:
@@ -133,7 +161,7 @@ class Reloads:
         except RefusedError:
             self._table.remove(added)
             raise
-        self.checker.adopt(snapshot)
+        self.checker.adopt(self.discoverer.filled(snapshot))
         await self._workers.tell_unhealthy(self.checker.unhealthy())
         kept = {listener.address for listener in snapshot.listeners}
         self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)

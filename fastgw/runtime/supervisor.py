@@ -122,8 +122,8 @@ class Supervisor:
         self._workers = Workers(loaded.snapshot, table, self._events, ticket_secret)
         self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager)
         if estate is not None:
-            self._reloads.checker.presume({name: frozenset(names) for name, names in estate.unhealthy.items()})
-            self._workers.unhealthy = self._reloads.checker.unhealthy()
+            unhealthy = {name: frozenset(names) for name, names in estate.unhealthy.items()}
+            self._reloads.inherit(estate.found, unhealthy)
         self._status = Status(config_path, self._workers, table, self._events)
         self._state = COMING_UP
         self._exit_status = 0
@@ -140,12 +140,15 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload_or_pass_on()))
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self._upgrade_or_pass_on()))
         let_signals_in()
-        self._begin(self._come_up())
+        await self._reloads.begin()
+        if self._state == COMING_UP:
+            self._begin(self._come_up())
         await self._workers.run()
         if self._control is not None:
             await self._control.answered()
         for task in tuple(self._tasks):
             task.cancel()
+        await self._reloads.discoverer.stop()
         return self._exit_status
 
     def _begin(self, work: Coroutine[None, None, object]) -> None:
@@ -301,6 +304,7 @@ class Supervisor:
             self._table.for_successor(),
             self._workers.ticket_secret(),
             self._reloads.checker.unhealthy(),
+            {str(discovery): endpoints for discovery, endpoints in self._reloads.discoverer.found().items()},
             self._control_socket,
         )
         successor = self._successor = handover.Successor(self._manager.for_successor(os.environ))

@@ -26,7 +26,7 @@ from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
 from fastgw.policy.ticket_secret import TicketSecret
-from fastgw.runtime.messages import Unhealthy
+from fastgw.runtime.messages import Found, Unhealthy
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import AccessLog, Address, Listener, Snapshot, Upstream
@@ -91,6 +91,7 @@ class Traffic:
         self._pools: dict[str, UpstreamPool] = {}
         self._mirrors: dict[str, RouteMirror] = {}
         self._unhealthy: Unhealthy = {}
+        self._found: Found = {}
         self._set_pools(snapshot)
 
     @property
@@ -121,7 +122,10 @@ class Traffic:
     def _set_pools(self, snapshot: Snapshot) -> None:
         """Keeps the pools of upstreams that are as they were, or have other endpoints now."""
         before, self._pools = self._pools, {}
-        for name, upstream in snapshot.upstreams.items():
+        wanted = {upstream.discover for upstream in snapshot.upstreams.values()}
+        self._found = {discovery: found for discovery, found in self._found.items() if discovery in wanted}
+        for name, written in snapshot.upstreams.items():
+            upstream = self._with_found(written)
             kept = before.pop(name, None)
             if kept is not None and kept.upstream != upstream and _differ_in_endpoints(kept.upstream, upstream):
                 kept.follow(upstream)
@@ -163,6 +167,19 @@ class Traffic:
             names = unhealthy.get(name, frozenset())
             if names != before.get(name, frozenset()):
                 pool.set_unhealthy(names)
+
+    def set_found(self, found: Found) -> None:
+        """Endpoints that were found. The snapshot stays, and so does what was bound to its routes."""
+        # What a snapshot to come looks for is told before it.
+        self._found |= found
+        for pool in self._pools.values():
+            upstream = self._with_found(pool.upstream)
+            if upstream is not pool.upstream and upstream != pool.upstream:
+                pool.follow(upstream)
+
+    def _with_found(self, upstream: Upstream) -> Upstream:
+        endpoints = None if upstream.discover is None else self._found.get(upstream.discover)
+        return upstream if endpoints is None else replace(upstream, endpoints=endpoints)
 
     # Listeners.
 

@@ -122,6 +122,8 @@ class Worker:
             self._prepared.pop(message[1], None)
         elif word == m.HEALTH:
             self._traffic.set_unhealthy(message[1])
+        elif word == m.ENDPOINTS:
+            self._traffic.set_found(message[1])
         elif word == m.DRAIN:
             self._stop_but_keep(message[1])
 
@@ -215,6 +217,7 @@ def main() -> None:
         loop = runner.get_loop()
         traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, loop)
         traffic.set_unhealthy(start.unhealthy)
+        traffic.set_found(start.found)
         worker = Worker(traffic, control, loop)
         runner.run(worker.run(sockets_of(start.addresses, descriptors)))
 

@@ -80,6 +80,7 @@ class Workers:
         self._turnstile = Turnstile()
         self._generation = 0
         self.unhealthy: m.Unhealthy = {}
+        self.found: m.Found = {}
 
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
@@ -128,6 +129,13 @@ class Workers:
         """That of today."""
         self._ticket_secret = self._ticket_secret.at(time.time())  # noqa: TID251
         return self._ticket_secret
+
+    async def tell_found(self, found: m.Found, changed: m.Found) -> None:
+        """The endpoints that were found: those that have changed are for the workers of now, all for those to come."""
+        self.found = found
+        for process in tuple(self._everyone):
+            if process.has_served:
+                await process.send((m.ENDPOINTS, changed))
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that serve."""
@@ -198,14 +206,18 @@ class Workers:
             self._memory.column(number)[HEARTBEAT] = 0
             addresses, sockets = self._sockets(number, [listener.address for listener in self.snapshot.listeners])
             cpu, lent = self._cpu_of(number), self._table.lent
-            secret = self.ticket_secret()
-            start = m.Start(__version__, number, self.count, cpu, addresses, lent, self.unhealthy, secret)
+            start = m.Start(
+                *(__version__, number, self.count, cpu, addresses, lent),
+                *(self.unhealthy, self.found, self.ticket_secret()),
+            )
             await process.send((m.START, start), [self._memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:
                 if start.unhealthy is not self.unhealthy:
                     # There was news meanwhile.
                     await process.send((m.HEALTH, self.unhealthy))
+                if start.found is not self.found:
+                    await process.send((m.ENDPOINTS, self.found))
                 self._serving[number] = process
                 if len(self._serving) == self.count:
                     self._all_ready.set()

@@ -286,8 +286,9 @@ def test_keys_keep_their_owners_when_another_endpoint_comes_in_a_place_that_is_n
     told = Told(settings)
 
     def owners() -> list[str]:
+        states = told.states
         exchanges = [cast(Any, FakeExchange(b"192.0.2.%d" % number)) for number in range(100)]
-        return [told.states.slots.endpoints[told.states.pick_by_key(one, 10, told.states.out)].name for one in exchanges]
+        return [states.slots.endpoints[states.pick_by_key(one, 10, states.out)].name for one in exchanges]
 
     before = owners()
     told.states.active[1] = 1

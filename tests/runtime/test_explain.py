@@ -166,6 +166,19 @@ def test_the_endpoint_is_told_and_why_not_the_others(balance: str, told: str) ->
     assert steps(explain(snapshot, "GET", "/", []))[-1].startswith(f"pick endpoint: {told}")
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("[]", "none yet (found while the gateway runs: dns app.test:80)"),
+        ('["b:1"]', "b:1 (the only one; until others are found: dns app.test:80)"),
+        ('["b:1", "b:2"]', "b:1 or b:2 (by round-robin; until others are found: dns app.test:80)"),
+    ],
+)
+def test_that_endpoints_are_found_while_the_gateway_runs_is_told(written: str, told: str) -> None:
+    found = f'[upstreams.a]\nendpoints = {written}\ndiscover = {{ dns = "app.test:80" }}\n[[routes]]\nupstream = "a"\n'
+    assert steps(explain(snapshot_of(found), "GET", "/", []))[-1] == f"pick endpoint: {told}"
+
+
 def test_by_key_it_is_the_one_that_traffic_would_have() -> None:
     snapshot = snapshot_of(BALANCED.replace("BALANCE", 'balance = "hash"\nhash_on = "header:X-User"'))
     told = [steps(explain(snapshot, "GET", "/", [("X-User", str(user))]))[-1] for user in range(20)]

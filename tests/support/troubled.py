@@ -25,20 +25,23 @@ _PAUSE_OF_NOTHING = struct.pack("ii", 1, 0)
 class Troubled:
     """`mode` is how it answers: "well", "503", "reset" (of the connection), "slow"."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "tests.support.troubled", str(self.port)], cwd=ROOT)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.troubled", self.host, str(self.port)], cwd=ROOT
+        )
 
         def listens() -> bool:
             try:
-                Client(("127.0.0.1", self.port)).close()
+                Client((self.host, self.port)).close()
             except ConnectionRefusedError:
                 return False
             return True
@@ -46,12 +49,12 @@ class Troubled:
         assert eventually(listens)
 
     def be(self, mode: str) -> None:
-        with Client(("127.0.0.1", self.port)) as client:
+        with Client((self.host, self.port)) as client:
             assert client.ask(get(f"/mode/{mode}".encode())).status == 200
 
     def served(self) -> int:
         """How many requests have come, since the start."""
-        with Client(("127.0.0.1", self.port)) as client:
+        with Client((self.host, self.port)) as client:
             return int(client.ask(get(b"/served")).body)
 
     def signal(self, number: int) -> None:
@@ -74,13 +77,14 @@ class Troubled:
 
 
 class _Backend:
-    def __init__(self, port: int) -> None:
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
         self.port = port
         self.mode = "well"
         self.served = 0
 
     async def serve(self) -> None:
-        server = await asyncio.start_server(self.answer, "127.0.0.1", self.port, backlog=512)
+        server = await asyncio.start_server(self.answer, self.host, self.port, backlog=512)
         async with server:
             await server.serve_forever()
 
@@ -122,4 +126,4 @@ class _Backend:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_Backend(int(sys.argv[1])).serve())
+    asyncio.run(_Backend(sys.argv[1], int(sys.argv[2])).serve())
