@@ -19,7 +19,7 @@ _CONDITIONS = {
 
 def health_check(health: Health) -> HealthCheck:
     return HealthCheck(
-        HealthSettings(health.rise, health.fall, health.interval, health.fast_interval),
+        HealthSettings(health.rise, health.fall, health.interval, min(health.fast_interval, health.interval)),
         health.path or "",
         health.host or "",
         tuple(health.status),

@@ -25,9 +25,8 @@ def _check_health(path: Path, health: Health, report: Report) -> None:
         for key in ("host", "status", "body"):
             if key in health.model_fields_set:
                 report.at_value((*path, key), "nothing is asked for without a path", 'write path = "/healthz"')
-    if health.fast_interval > health.interval:
-        key = "fast_interval" if "fast_interval" in health.model_fields_set else "interval"
-        report.at_value((*path, key), "fast_interval is longer than interval", "write a shorter one")
+    if health.fast_interval > health.interval and "fast_interval" in health.model_fields_set:
+        report.at_value((*path, "fast_interval"), "fast_interval is longer than interval", "write a shorter one")
 
 
 def _check_outliers(path: Path, outliers: Outliers, report: Report) -> None:
