@@ -189,6 +189,8 @@ class Upstream:
     tunnel_timeout: float = 3600.0
     idle_timeout: float = 60.0
     max_connections: int = 256
+    # 0: as many as the endpoints take.
+    max_requests: int = 0
     max_queued: int = 1024
     queue_timeout: float = 1.0
     # How long a resolved name is believed.

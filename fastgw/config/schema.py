@@ -197,6 +197,7 @@ class Upstream(Table):
     tunnel_timeout: v.Duration = setting("1h", "Of a tunnel (WebSocket) through which nothing passes.")
     idle_timeout: v.Duration = setting("60s", "How long an unused connection is kept.")
     max_connections: v.Positive = setting(256, "Per endpoint and worker; more requests wait.")
+    max_requests: v.Natural = setting(0, "At all endpoints together, per worker; more wait. 0: there is no such bound.")
     max_queued: v.Natural = setting(1024, "How many requests wait for a connection; more get 503.")
     queue_timeout: v.DurationOrZero = setting("1s", "How long a request waits for a connection before its 503.")
     dns_refresh: v.Duration = setting("30s", "How long a resolved name is believed.")

@@ -98,6 +98,9 @@ class UpstreamPool:
             exchange.tries = 1
             if self._counts_requests and not self._admit(exchange):
                 return None
+        if upstream.max_requests and self._is_full():
+            self._enqueue(exchange)
+            return None
         unavailable = self._unavailable(exchange) if exchange.tried else states.out
         if states.looks_at_request:
             index = states.pick_for(exchange, upstream.max_connections, unavailable)
@@ -304,7 +307,7 @@ class UpstreamPool:
         """Gives what has come free to those who have waited the longest."""
         limit = self.upstream.max_connections
         passed_over: deque[tuple[float, Exchange]] = deque()
-        while self._queue and min(self.active) < limit:
+        while self._queue and min(self.active) < limit and not self._is_full():
             waiting = self._queue.popleft()
             exchange = waiting[1]
             if not exchange.is_waiting():
@@ -318,6 +321,10 @@ class UpstreamPool:
                 exchange.connected(connection)
         passed_over.extend(self._queue)
         self._queue = passed_over
+
+    def _is_full(self) -> bool:
+        most = self.upstream.max_requests
+        return most > 0 and sum(self.active) >= most
 
     def _has_room(self, exchange: Exchange) -> bool:
         limit, unavailable = self.upstream.max_connections, self._unavailable(exchange)

@@ -244,6 +244,20 @@ async def test_past_the_cap_requests_wait_their_turn() -> None:
     assert repr(rig) == "active=[0] idle=[1] queued=0"
 
 
+async def test_past_the_cap_of_the_upstream_requests_wait_whatever_endpoint_has_room() -> None:
+    rig = PoolRig(endpoints=3, more="max_requests = 2")
+    exchanges = [rig.request() for _ in range(5)]
+    await turns()
+    assert repr(rig) == "active=[1, 1, 0] idle=[0, 0, 0] queued=3"
+    while any(exchange.answer != ENDED for exchange in exchanges):
+        for wire in rig.loop.wires:
+            if wire.take():
+                wire.receive(OK)
+        await turns()
+        assert sum(rig.pool.active) <= 2
+    assert [exchange.status for exchange in exchanges] == [200] * 5
+
+
 async def test_a_connection_that_closes_makes_room_too() -> None:
     rig = PoolRig(more="max_connections = 1")
     (wire,) = rig.idle(1)
