@@ -349,6 +349,7 @@ class Exchange:
             return
         self.endpoint_index = endpoint_index
         self.tried |= 1 << endpoint_index
+        pool.tried_in_vain(endpoint_index, CONNECT_FAILURE)
         if pool.observer is not None:
             pool.observer.failed(endpoint_index)
         if pool.has_others(self.tried):
@@ -546,6 +547,8 @@ class Exchange:
             if observer is not None:
                 observer.failed(self.endpoint_index)
         self.tried |= 1 << self.endpoint_index
+        if self.pool is not None:
+            self.pool.tried_in_vain(self.endpoint_index, condition)
         if not condition or not self._is_sent_again(condition):
             self.fail(failure)
 
@@ -560,6 +563,8 @@ class Exchange:
         self.tried |= 1 << self.endpoint_index
         self.connection = None
         if self._is_sent_again(STATUS, response.status, response.header(b"retry-after")):
+            if self.pool is not None:
+                self.pool.tried_in_vain(self.endpoint_index, STATUS)
             if not complete and connection is not None:
                 connection.discard()
             return True
@@ -605,6 +610,8 @@ class Exchange:
         """The route's time is over. Who has kept it waiting for an answer has been too slow."""
         if self.connection is not None and self.answer == AWAITED and self.request_complete:
             self.tried |= 1 << self.endpoint_index
+            if self.pool is not None:
+                self.pool.tried_in_vain(self.endpoint_index, TIMEOUT)
             if self.pool is not None and self.pool.observer is not None:
                 self.pool.observer.timed_out(self.endpoint_index, self.gateway.now() - self.upstream_started)
         self.fail(errors.ROUTE_TIMEOUT)
@@ -645,6 +652,8 @@ class Exchange:
             self._conclude(True if self.tried and self.status >= _SERVER_ERROR else None)
         gateway.counters[self.status // 100] += 1
         gateway.log.record(self)
+        if gateway.counts is not None:
+            gateway.counts.record(self)
         self.downstream.exchange_ended()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, MutableSequence
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.ports import Log, Mirror, Pool
+from fastgw.ports import Counts, Log, Mirror, Pool
 from fastgw.snapshot import Snapshot
 
 # What a trusted proxy may choose as a request's id: it goes into headers and log lines.
@@ -30,6 +30,7 @@ class Gateway:
         "chance",
         "coarse_now",
         "counters",
+        "counts",
         "failed",
         "http_date",
         "log",
@@ -66,8 +67,9 @@ class Gateway:
         self.http_date = b""
         # Told of an exception on the hot path, which is a bug, from inside its handler.
         self.failed = failed
-        # See `counters`.
+        # See `counters`. None: nobody reads what each exchange was.
         self.counters = counters
+        self.counts: Counts | None = None
         self.route_splits: list[WeightedSplit | None] = []
         self.route_arms: list[Arms | None] = []
         self.route_pools: list[Pool | None] = []

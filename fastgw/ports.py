@@ -168,6 +168,16 @@ class Pool(Protocol):
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         """Calls its `try_again` after a while."""
 
+    def tried_in_vain(self, endpoint: int, condition: int) -> None:
+        """Counts a try that came to nothing; `condition` is one of policy.retry, 0 for what is none of them."""
+
+
+class Counts(Protocol):
+    """Where ended exchanges are counted by what they were."""
+
+    def record(self, exchange: Exchange) -> None:
+        """As `Log.record`."""
+
 
 class Log(Protocol):
     """Where ended exchanges go."""

@@ -329,5 +329,8 @@ class Snapshot:
     hang_timeout: float = 10.0
     # Whether the supervisor reloads a configuration whose file has changed.
     watch: bool = False
+    # Whether somebody may read how the workers are, and also what each request was.
+    is_observed: bool = False
+    counts_requests: bool = False
     # What an ACME authority is shown that asks for a name in TLS (RFC 8737); empty but for the seconds of an order.
     tls_challenges: dict[bytes, KeyPair] = field(default_factory=dict)

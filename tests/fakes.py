@@ -206,6 +206,8 @@ class FakePool:
         self.sticky: StickyCookie | None = None
         # Seconds that were asked for.
         self.waits: list[float] = []
+        # Tries that came to nothing.
+        self.vain: list[tuple[int, int]] = []
         self.given = list(given)
         self.asked: list[bool] = []
         self.waiting: list[Exchange] = []
@@ -226,6 +228,9 @@ class FakePool:
 
     def has_others(self, tried: int) -> bool:
         return tried != self.all_endpoints
+
+    def tried_in_vain(self, endpoint: int, condition: int) -> None:
+        self.vain.append((endpoint, condition))
 
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         self.waits.append(wait_s)

@@ -216,6 +216,7 @@ def test_what_becomes_of_requests_is_told() -> None:
     exchange.upstream_failed(errors.RESPONSE_TIMEOUT, False, False)
     second.answers(GOOD, b"ok")
     assert seen(pool) == [("failed", 0), ("timed out", 1), ("responded 200", 2), ("succeeded", 2)]
+    assert pool.vain == [(0, CONNECT_FAILURE), (1, TIMEOUT)]
 
 
 def test_an_answer_that_breaks_off_is_a_failure_and_no_success() -> None:
@@ -240,6 +241,7 @@ def test_an_endpoint_that_outlasts_the_route_s_time_was_too_slow() -> None:
     line, pool = line_of(Told(), first)
     line.get("/").timed_out()
     assert seen(pool) == [("timed out", 0)]
+    assert pool.vain == [(0, TIMEOUT)]
 
 
 def test_a_client_that_leaves_says_nothing_of_the_endpoint() -> None:

@@ -29,6 +29,11 @@ class Admission:
         self._limit = ConcurrencyLimit(upstream.concurrency, now()) if upstream.concurrency else None
         self.in_flight = 0
 
+    @property
+    def breaker_state(self) -> int:
+        """One of policy.breaker."""
+        return self._breaker.state if self._breaker is not None else CLOSED
+
     def refusal(self) -> Failure | None:
         """Why a new request is refused; None: it is admitted, and `concluded` is called for it."""
         now = self._now()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from fastgw.counters import ACTIVE, BREAKER, EJECTED, EJECTIONS, ENDPOINT, IDLE, IN_FLIGHT, LATENCY_US
 from fastgw.net.admission import Admission
 from fastgw.net.slots import Slots, first_slots
 from fastgw.policy.balancer import LeastRequests, PowerOfTwo, Random, RoundRobin
@@ -18,9 +19,11 @@ from fastgw.policy.outlier import OutlierDetector
 from fastgw.policy.peak_ewma import PeakEwma
 from fastgw.policy.slow_start import SlowStart, WarmingWeights
 from fastgw.policy.sticky_cookie import StickyCookie
+from fastgw.rows import Rows
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
+    from fastgw.net.upstream import UpstreamConnection
     from fastgw.snapshot import Upstream
 
 # An endpoint may have twice its share of what is in flight, and eight requests in any case: with the paper's 1.25 and
@@ -44,10 +47,14 @@ class EndpointStates:
         chance: Callable[[], float],
         report: Callable[[str], None],
         slots: Slots | None = None,
+        rows: Rows | None = None,
     ) -> None:
         self.slots = slots = slots or first_slots(upstream.endpoints)
         self._endpoints = endpoints = slots.endpoints
         self._upstream = upstream
+        self._counted_in = rows = rows or Rows()
+        # What is counted of each.
+        self.rows = [rows.row(ENDPOINT, endpoint.name, upstream.name) for endpoint in endpoints]
         self._now = now
         self._chance = chance
         self._report = report
@@ -80,7 +87,7 @@ class EndpointStates:
 
     def followed_by(self, upstream: Upstream, slots: Slots) -> EndpointStates:
         """The same upstream with other endpoints; what is known of those that stay is taken over."""
-        after = EndpointStates(upstream, self._now, self._chance, self._report, slots)
+        after = EndpointStates(upstream, self._now, self._chance, self._report, slots, self._counted_in)
         staying = slots.staying(self.slots)
         after.active = self.active
         after.active += [0] * (len(slots.endpoints) - len(self.active))
@@ -202,6 +209,19 @@ class EndpointStates:
             self._is_warm = self._warming.are_warm(now)
             self._set_weights(self._warming.effective(now))
 
+    def write_levels(self, idle: list[list[UpstreamConnection]], row: list[int]) -> None:
+        """How it is now, into the rows of the endpoints and that of the upstream."""
+        ejected = self.detector.ejected if self.detector is not None else 0
+        for index, endpoint in enumerate(self.rows):
+            endpoint[ACTIVE] = self.active[index]
+            endpoint[IDLE] = len(idle[index])
+            endpoint[EJECTED] = ejected >> index & 1
+            latency_s = self._ewma.average(index) if self._ewma is not None else None
+            endpoint[LATENCY_US] = int(latency_s * 1e6) if latency_s is not None else 0
+        if self.admission is not None:
+            row[IN_FLIGHT] = self.admission.in_flight
+            row[BREAKER] = self.admission.breaker_state
+
     def _settle(self) -> None:
         """Something speaks against other endpoints than before."""
         ejected = self.detector.ejected if self.detector is not None else 0
@@ -210,6 +230,7 @@ class EndpointStates:
         for index, endpoint in enumerate(self._endpoints):
             bit = 1 << index
             if ejected & bit and not self._ejected & bit and self.detector is not None:
+                self.rows[index][EJECTIONS] += 1
                 self._say(f"{endpoint.name} is ejected: {self.detector.reason(index)}")
             elif self._ejected & bit and not ejected & bit:
                 self._say(f"{endpoint.name} is not ejected any more")

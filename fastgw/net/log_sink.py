@@ -32,6 +32,8 @@ _CLOSE_S = 2.0
 class NoLog:
     """`path = "off"`."""
 
+    lost = 0
+
     def record(self, exchange: Exchange) -> None:
         pass
 

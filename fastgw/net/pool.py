@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from fastgw import errors, ports
+from fastgw.counters import CONNECTS, FAILURES, QUEUED, UPSTREAM, WAITED, WAITED_US
 from fastgw.errors import Failure
 from fastgw.net import proxy_header
 from fastgw.net.clock import Sweep
@@ -21,6 +22,7 @@ from fastgw.net.dial import Dialer
 from fastgw.net.endpoint_states import EndpointStates
 from fastgw.net.retries import Retries
 from fastgw.net.upstream import IDLE, UpstreamConnection
+from fastgw.rows import Rows
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
@@ -50,11 +52,15 @@ class UpstreamPool:
         loop: asyncio.AbstractEventLoop,
         report: Callable[[str], None],
         wall: Callable[[], float],
+        rows: Rows | None = None,
     ) -> None:
+        rows = rows or Rows()
+        # What is counted of it as a whole.
+        self._row = rows.row(UPSTREAM, upstream.name)
         self.upstream = upstream
         self.name = upstream.name
         self.gateway = gateway
-        states = EndpointStates(upstream, gateway.now, gateway.chance, report)
+        states = EndpointStates(upstream, gateway.now, gateway.chance, report, rows=rows)
         self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
         self.retries: ports.Retries | None = self._retries
         self._counts_requests = self._retries is not None or states.admission is not None
@@ -166,6 +172,14 @@ class UpstreamPool:
         """Whether some endpoint is available and has not been tried."""
         return self.states.excluded(tried) != self.states.everyone
 
+    def tried_in_vain(self, endpoint: int, condition: int) -> None:
+        self.states.rows[endpoint][FAILURES + condition.bit_length()] += 1
+
+    def write_levels(self) -> None:
+        """How it is now, into the rows of counters."""
+        self._row[QUEUED] = len(self._queue)
+        self.states.write_levels(self._idle, self._row)
+
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         """Lets it go on after a while."""
         self._backing_off += 1
@@ -272,7 +286,9 @@ class UpstreamPool:
                 exchange.not_connected(failure, index)
             elif self.observer is not None:
                 self.observer.failed(index)
-        elif exchange.is_waiting():
+            return
+        self.states.rows[index][CONNECTS] += 1
+        if exchange.is_waiting():
             exchange.connected(connection)
         else:
             self.release(connection)
@@ -301,6 +317,7 @@ class UpstreamPool:
         if len(self._queue) >= self.upstream.max_queued:
             exchange.not_connected(errors.QUEUE_FULL, -1)
             return
+        self._row[WAITED] += 1
         self._queue.append((self.gateway.now() + self.upstream.queue_timeout, exchange))
 
     def _serve_queue(self) -> None:
@@ -316,11 +333,15 @@ class UpstreamPool:
                 # All that is free is excluded for it: its place and its time stay as they are.
                 passed_over.append(waiting)
                 continue
+            self._row[WAITED_US] += self._waited_us(waiting[0])
             connection = self.acquire(exchange, False)
             if connection is not None:
                 exchange.connected(connection)
         passed_over.extend(self._queue)
         self._queue = passed_over
+
+    def _waited_us(self, expires: float) -> int:
+        return max(0, int((self.gateway.now() + self.upstream.queue_timeout - expires) * 1e6))
 
     def _is_full(self) -> bool:
         most = self.upstream.max_requests
@@ -337,7 +358,8 @@ class UpstreamPool:
             if self.states.ticks:
                 self.sweep.each_tick.remove(self._tick)
         while self._queue and self._queue[0][0] < now:
-            _, exchange = self._queue.popleft()
+            expires, exchange = self._queue.popleft()
+            self._row[WAITED_US] += self._waited_us(expires)
             if exchange.is_waiting():
                 exchange.not_connected(errors.QUEUE_TIMEOUT, -1)
 

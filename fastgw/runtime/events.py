@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,6 +36,8 @@ class Events:
 
     def __init__(self) -> None:
         self.last: deque[Event] = deque(maxlen=_LAST)
+        # How many there were of each kind and outcome.
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def next(self, kind: str, outcome: str, detail: str) -> Event:
         """One that is about to happen."""
@@ -48,6 +50,7 @@ class Events:
     def tell(self, event: Event) -> Event:
         """It has happened."""
         self.last.append(event)
+        self.counts[event.kind, event.outcome] += 1
         report(f"event {event.number}: {event.kind} {event.outcome} at {event.at}: {event.detail}")
         return event
 

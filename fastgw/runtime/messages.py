@@ -8,12 +8,14 @@
     (ABORT, generation)
     (HEALTH, Unhealthy)
     (ENDPOINTS, Found)
+    (LAYOUT, Layout)
     (DRAIN, kept addresses)                                 (LEAVING,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
-PREPARE, one for each of `addresses`, in which one address may be several times; START's first descriptor is the shared
-memory. At the addresses that are `kept` somebody else listens on when this gateway ends. A worker says LEAVING when it
-drains without having been told, so that another takes its place meanwhile.
+PREPARE, one for each of `addresses`, in which one address may be several times; START's first two descriptors are the
+shared memory of the columns and of the rows of counters. At the addresses that are `kept` somebody else listens on when
+this gateway ends. A worker says LEAVING when it drains without having been told, so that another takes its place
+meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastgw.policy.ticket_secret import TicketSecret
+from fastgw.runtime.row_layout import Layout
 from fastgw.snapshot import Address, Discovery, Endpoint
 
 LOAD = "load"
@@ -34,6 +37,7 @@ ADOPTED = "adopted"
 ABORT = "abort"
 HEALTH = "health"
 ENDPOINTS = "endpoints"
+LAYOUT = "layout"
 DRAIN = "drain"
 LEAVING = "leaving"
 
@@ -58,4 +62,5 @@ class Start:
     lent: frozenset[Address]
     unhealthy: Unhealthy
     found: Found
+    layout: Layout
     ticket_secret: TicketSecret

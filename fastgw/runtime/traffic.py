@@ -16,24 +16,29 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from fastgw.counters import HEARTBEAT
+from fastgw.counters import BUCKET_OF, BUCKETS, HEARTBEAT, LAG, LOST_LINES, WORKER
 from fastgw.gateway import Gateway
-from fastgw.net.clock import Sweep
+from fastgw.net.clock import TICK_S, Sweep
 from fastgw.net.listener import Server
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.net.mirror import RouteMirror, copies_gateway
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
+from fastgw.policy.metrics import ExchangeCounts
 from fastgw.policy.ticket_secret import TicketSecret
+from fastgw.rows import Rows
 from fastgw.runtime.messages import Found, Unhealthy
 from fastgw.runtime.report import report, report_exception
+from fastgw.runtime.row_layout import Layout
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import AccessLog, Address, Listener, Snapshot, Upstream
 
 # Listening sockets by the addresses that they are for.
 Sockets = dict[Address, list[socket.socket]]
 
+# How often what was counted goes into the shared memory.
+_FLUSH_S = 0.5
 # For how long connections that are there already are still accepted when their listener goes.
 _LAST_ACCEPTS_S = 0.02
 
@@ -71,6 +76,13 @@ class Traffic:
         self._ticket_secret = ticket_secret
         self._refusals = Refusals(report, time.monotonic)
         self._counters = counters
+        self._rows = Rows()
+        self._own_row = self._rows.row(WORKER, "")
+        self._counts = ExchangeCounts(self._rows, report_exception)
+        # Lines of this log that are counted already.
+        self._lost_lines = 0
+        self._ticked = 0.0
+        self._flush_at = 0.0
         self._date_until = 0.0
         self._sweep = Sweep(loop, time.monotonic, report_exception)
         self._log = _open_log(snapshot.access_log)
@@ -93,6 +105,7 @@ class Traffic:
         self._unhealthy: Unhealthy = {}
         self._found: Found = {}
         self._set_pools(snapshot)
+        self._set_counts(snapshot)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -100,7 +113,7 @@ class Traffic:
 
     async def start(self, sockets: Sockets) -> None:
         """Accepts connections from now on."""
-        self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick]
+        self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick, self._tick_counts]
         self._keep_time(time.monotonic())
         self._sweep.start()
         await self._set_listeners(Prepared(self.snapshot, sockets))
@@ -110,6 +123,7 @@ class Traffic:
         old, new = self.snapshot, prepared.snapshot
         self.gateway.snapshot = new
         self._set_pools(new)
+        self._set_counts(new)
         if new.access_log != old.access_log:
             await self._replace_log(new.access_log)
         await self._set_listeners(prepared)
@@ -132,7 +146,9 @@ class Traffic:
             if kept is None or kept.upstream != upstream:
                 if kept is not None:
                     before[name] = kept
-                kept = UpstreamPool(upstream, self.gateway, self._resolver, self._sweep, self._loop, report, _wall)
+                kept = UpstreamPool(
+                    *(upstream, self.gateway, self._resolver, self._sweep, self._loop, report, _wall, self._rows)
+                )
                 if name in self._unhealthy:
                     kept.set_unhealthy(self._unhealthy[name])
             self._pools[name] = kept
@@ -180,6 +196,43 @@ class Traffic:
     def _with_found(self, upstream: Upstream) -> Upstream:
         endpoints = None if upstream.discover is None else self._found.get(upstream.discover)
         return upstream if endpoints is None else replace(upstream, endpoints=endpoints)
+
+    # Counters.
+
+    def _set_counts(self, snapshot: Snapshot) -> None:
+        self.gateway.counts = self._counts if snapshot.counts_requests else None
+
+    def set_layout(self, layout: Layout, memory: memoryview, number: int) -> None:
+        """Where the rows go in the shared memory; this is worker `number`."""
+        self._counts.count()
+        self._rows.adopt(layout.places, memory, number)
+        self._counts.look_up_again()
+
+    def _tick_counts(self, now: float) -> None:
+        late_us = max(0, int((now - self._ticked - TICK_S) * 1e6)) if self._ticked else 0
+        self._ticked = now
+        self._own_row[LAG + BUCKET_OF[late_us.bit_length()]] += 1
+        self._own_row[LAG + BUCKETS] += late_us
+        if now >= self._flush_at:
+            self._flush_at = now + _FLUSH_S
+            self.flush_counts()
+
+    def flush_counts(self) -> None:
+        self._counts.count()
+        self._count_lost_lines()
+        for pool in self._pools.values():
+            pool.write_levels()
+        self._rows.flush()
+
+    def _count_lost_lines(self) -> None:
+        lost = self._log.lost
+        self._own_row[LOST_LINES] += lost - self._lost_lines
+        self._lost_lines = lost
+
+    def hand_counts_over(self) -> None:
+        """Another worker goes on from what has been counted so far."""
+        self.flush_counts()
+        self._rows.adopt({}, memoryview(b"").cast("Q"), 0)
 
     # Listeners.
 
@@ -273,6 +326,9 @@ class Traffic:
         self._log.close()
 
     async def _replace_log(self, settings: AccessLog) -> None:
+        # What is lost while it closes is not counted.
+        self._count_lost_lines()
+        self._lost_lines = 0
         old, self._log = self._log, _open_log(settings)
         self.gateway.log = self._log
         # It waits for its writer.

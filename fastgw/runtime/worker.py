@@ -24,6 +24,7 @@ from fastgw import __version__
 from fastgw.runtime import channel
 from fastgw.runtime import messages as m
 from fastgw.runtime.report import report, report_exception
+from fastgw.runtime.row_layout import RowMemory
 from fastgw.runtime.shared_memory import SharedMemory
 from fastgw.runtime.traffic import Prepared, Sockets, Traffic
 from fastgw.snapshot import Address, Snapshot
@@ -40,10 +41,20 @@ _WORKER_NAME = "fastgw-worker"
 class Worker:
     """Does what the supervisor says."""
 
-    def __init__(self, traffic: Traffic, control: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        traffic: Traffic,
+        control: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        row_memory: RowMemory,
+        number: int,
+    ) -> None:
         self._traffic = traffic
         self._control = control
         self._loop = loop
+        # Where its rows of counters go.
+        self._row_memory = row_memory
+        self._number = number
         self._stop = asyncio.Event()
         # Where somebody listens on when it has stopped.
         self._kept: frozenset[Address] = frozenset()
@@ -71,6 +82,7 @@ class Worker:
         if not self._stop.is_set():
             # The supervisor may be gone.
             with contextlib.suppress(OSError):
+                self._traffic.hand_counts_over()
                 channel.send(self._control, (m.LEAVING,))
             self._stop_but_keep(self._traffic.addresses())
 
@@ -124,6 +136,9 @@ class Worker:
             self._traffic.set_unhealthy(message[1])
         elif word == m.ENDPOINTS:
             self._traffic.set_found(message[1])
+        elif word == m.LAYOUT:
+            self._row_memory.grow(message[1].size)
+            self._traffic.set_layout(message[1], self._row_memory.cells, self._number)
         elif word == m.DRAIN:
             self._stop_but_keep(message[1])
 
@@ -146,6 +161,7 @@ class Worker:
             traffic.end()
             await self._emptied(time.monotonic() + _LAST_WORDS_S)
         traffic.abort()
+        traffic.flush_counts()
         traffic.close_log()
 
     async def _emptied(self, until: float) -> bool:
@@ -203,7 +219,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     _be_called(_STANDBY_NAME)
     try:
-        snapshot, start, (memory, *descriptors) = _wait_for_start(control)
+        snapshot, start, (memory, row_memory, *descriptors) = _wait_for_start(control)
     except (EOFError, KeyboardInterrupt):
         return
     if start.program != __version__:
@@ -218,7 +234,10 @@ def main() -> None:
         traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, loop)
         traffic.set_unhealthy(start.unhealthy)
         traffic.set_found(start.found)
-        worker = Worker(traffic, control, loop)
+        rows = RowMemory(row_memory)
+        rows.grow(start.layout.size)
+        traffic.set_layout(start.layout, rows.cells, start.number)
+        worker = Worker(traffic, control, loop, rows, start.number)
         runner.run(worker.run(sockets_of(start.addresses, descriptors)))
 
 

@@ -23,6 +23,7 @@ from fastgw.runtime import shared_memory
 from fastgw.runtime.channel import Message
 from fastgw.runtime.events import LOST, Events
 from fastgw.runtime.report import report
+from fastgw.runtime.row_layout import LayoutKeeper
 from fastgw.runtime.sockets import SocketTable
 from fastgw.runtime.turnstile import Turnstile
 from fastgw.runtime.worker_process import WorkerProcess
@@ -81,6 +82,7 @@ class Workers:
         self._generation = 0
         self.unhealthy: m.Unhealthy = {}
         self.found: m.Found = {}
+        self.rows = LayoutKeeper(self.count)
 
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
@@ -136,6 +138,12 @@ class Workers:
         for process in tuple(self._everyone):
             if process.has_served:
                 await process.send((m.ENDPOINTS, changed))
+
+    async def tell_layout(self) -> None:
+        """Where rows of counters are from now on."""
+        for process in tuple(self._everyone):
+            if process.has_served:
+                await process.send((m.LAYOUT, self.rows.layout))
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that serve."""
@@ -208,9 +216,9 @@ class Workers:
             cpu, lent = self._cpu_of(number), self._table.lent
             start = m.Start(
                 *(__version__, number, self.count, cpu, addresses, lent),
-                *(self.unhealthy, self.found, self.ticket_secret()),
+                *(self.unhealthy, self.found, self.rows.layout, self.ticket_secret()),
             )
-            await process.send((m.START, start), [self._memory.fd, *sockets])
+            await process.send((m.START, start), [self._memory.fd, self.rows.memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:
                 if start.unhealthy is not self.unhealthy:
@@ -218,6 +226,8 @@ class Workers:
                     await process.send((m.HEALTH, self.unhealthy))
                 if start.found is not self.found:
                     await process.send((m.ENDPOINTS, self.found))
+                if start.layout is not self.rows.layout:
+                    await process.send((m.LAYOUT, self.rows.layout))
                 self._serving[number] = process
                 if len(self._serving) == self.count:
                     self._all_ready.set()

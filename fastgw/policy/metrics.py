@@ -1,0 +1,132 @@
+"""Counts ended exchanges, in batches: what a batch touches is still in the processor's cache, and its code is loaded
+once for all.
+
+Where a count stands is `counters`' matter. A name in it is always one of the configuration's, so no client can make
+more of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastgw.counters import (
+    ANSWERS,
+    BUCKET_OF,
+    BUCKETS,
+    CLASSES,
+    DURATION,
+    ENDPOINT,
+    ENDPOINT_ANSWERS,
+    HEAD,
+    LISTENER,
+    LISTENER_ANSWERS,
+    METHODS,
+    OWN,
+    REASONS,
+    REFUSED,
+    ROUTE,
+    ROUTE_BYTES_IN,
+    ROUTE_BYTES_OUT,
+    ROUTE_RETRIES,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastgw.exchange import Exchange
+    from fastgw.rows import Rows
+
+_BATCH = 32
+
+# Where the classes of a method begin.
+_METHOD_CELLS = {method: ANSWERS + number * CLASSES for number, method in enumerate(METHODS)}
+_OTHER_METHOD = ANSWERS + len(METHODS) * CLASSES
+_REASON_CELLS = {reason: REFUSED + number for number, reason in enumerate(REASONS)}
+
+
+class _RowsOf(dict[str, list[int]]):
+    """The rows of one kind, by name; of the endpoints of one upstream. A look into it is all that a request pays."""
+
+    def __init__(self, rows: Rows, kind: str, of: str = "") -> None:
+        super().__init__()
+        self._rows = rows
+        self._kind = kind
+        self._of = of
+
+    def __missing__(self, name: str) -> list[int]:
+        row = self[name] = self._rows.row(self._kind, name, self._of)
+        return row
+
+
+class _Endpoints(dict[str, _RowsOf]):
+    """Those of each upstream."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __missing__(self, upstream: str) -> _RowsOf:
+        endpoints = self[upstream] = _RowsOf(self._rows, ENDPOINT, upstream)
+        return endpoints
+
+
+class ExchangeCounts:
+    """`failed` is told of a bug, from inside its handler: it must not become one of the exchange that ended last."""
+
+    __slots__ = ("_batch", "_endpoints", "_failed", "_listeners", "_routes", "_rows")
+
+    def __init__(self, rows: Rows, failed: Callable[[], None]) -> None:
+        self._rows = rows
+        self._failed = failed
+        self._batch: list[Exchange] = []
+        self.look_up_again()
+
+    def look_up_again(self) -> None:
+        """The rows are others than before."""
+        self._routes = _RowsOf(self._rows, ROUTE)
+        self._listeners = _RowsOf(self._rows, LISTENER)
+        self._endpoints = _Endpoints(self._rows)
+
+    def record(self, exchange: Exchange) -> None:
+        batch = self._batch
+        batch.append(exchange)
+        if len(batch) >= _BATCH:
+            self.count()
+
+    def count(self) -> None:
+        """All that have ended so far."""
+        batch, self._batch = self._batch, []
+        try:
+            self._count(batch)
+        except Exception:
+            self._failed()
+
+    def _count(self, batch: list[Exchange]) -> None:
+        routes, listeners, endpoints = self._routes, self._listeners, self._endpoints
+        bucket_of, cell_of_method = BUCKET_OF, _METHOD_CELLS.get
+        for exchange in batch:
+            route = exchange.route
+            row = routes[route.name if route is not None else ""]
+            hundreds = exchange.status // 100
+            row[cell_of_method(exchange.request.method, _OTHER_METHOD) + hundreds] += 1
+            if exchange.bytes_in:
+                row[ROUTE_BYTES_IN] += exchange.bytes_in
+            row[ROUTE_BYTES_OUT] += exchange.bytes_out
+            listeners[exchange.downstream.listener_name][LISTENER_ANSWERS + hundreds] += 1
+            took_us = int((exchange.ended - exchange.started) * 1e6)
+            row[DURATION + bucket_of[took_us.bit_length()]] += 1
+            row[DURATION + BUCKETS] += took_us
+            pool = exchange.pool
+            if exchange.upstream_s and pool is not None:
+                head_us = int(exchange.upstream_s * 1e6)
+                endpoint = endpoints[pool.name][exchange.endpoint]
+                endpoint[ENDPOINT_ANSWERS + hundreds] += 1
+                endpoint[HEAD + bucket_of[head_us.bit_length()]] += 1
+                endpoint[HEAD + BUCKETS] += head_us
+                own_us = took_us - head_us
+                row[OWN + bucket_of[own_us.bit_length()]] += 1
+                row[OWN + BUCKETS] += own_us
+            if exchange.reason:
+                row[_REASON_CELLS[exchange.reason]] += 1
+            if exchange.retries:
+                row[ROUTE_RETRIES] += exchange.retries
