@@ -133,7 +133,7 @@ def explain(request: tuple[str, ...], headers: tuple[str, ...], as_json: bool) -
         found = explain_request(loaded.snapshot, method, url, pairs)
     except (ConfigError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    result = _masked(dataclasses.asdict(found), loaded)
+    result = loaded.document.masked(dataclasses.asdict(found))
     click.echo(json.dumps(result, indent=2) if as_json else explanation_text(method, url, result))
 
 
@@ -243,15 +243,6 @@ def _ask(config: Path | None, command: str) -> dict[str, Any]:
     except NotRunning as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-
-
-def _masked(value: Any, loaded: LoadedConfig) -> Any:
-    """What `${...}` brought into the configuration, shown as the file writes it."""
-    if isinstance(value, str):
-        return loaded.document.mask(value)
-    if isinstance(value, dict):
-        return {key: _masked(item, loaded) for key, item in value.items()}
-    return [_masked(item, loaded) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _config_path(named: Path | None) -> Path:

@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from fastgw import errors
 from fastgw.cli import cli
-from fastgw.config import discovery, mirror, resilience, schema, sticky
+from fastgw.config import admin, discovery, mirror, resilience, schema, sticky
 from fastgw.config.load import load_text
 from fastgw.config.patterns import METHODS
 from fastgw.config.problems import toml_text
@@ -41,6 +41,7 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.Limits: "### `[listeners.limits]`",
     schema.Acme: "### `[acme]`",
     schema.ExternalAccount: "\n`external_account` as a table:",
+    admin.Admin: "### `[admin]`",
     schema.AccessLog: "### `[access_log]`",
     schema.Upstream: "### `[upstreams.NAME]`",
     discovery.Discover: "#### Discovery",

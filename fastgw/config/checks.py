@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from fastgw.config.acme_checks import check_acme
 from fastgw.config.addresses import HostPort
+from fastgw.config.admin import check_admin
 from fastgw.config.discovery import check_discovery
 from fastgw.config.document import Path, touches
 from fastgw.config.listener_checks import check_listener
@@ -30,6 +31,7 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
     for index, listener in enumerate(config.listeners):
         check_listener(("listeners", index), listener, config.server.trusted_proxies, report, broken)
     check_acme(config, report, broken)
+    check_admin(config.admin, [listener.address.text for listener in config.listeners], report, broken)
     _check_access_log(config, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(("upstreams", name), upstream, report, broken)

@@ -78,6 +78,8 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
         pin_workers=server.pin_workers,
         hang_timeout=server.hang_timeout,
         watch=server.watch,
+        is_observed=config.admin is not None,
+        counts_requests=config.admin is not None and config.admin.metrics,
     )
 
 

@@ -63,6 +63,14 @@ class Document:
                 text = text.replace(self.secrets[path], str(self.written(path)))
         return text
 
+    def masked(self, value: Any) -> Any:
+        """The same for all texts in plain data."""
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, dict):
+            return {key: self.masked(item) for key, item in value.items()}
+        return [self.masked(item) for item in value] if isinstance(value, list | tuple) else value
+
 
 def holds(holder: object, part: str | int) -> bool:
     """Whether a value is a table or list that has this key or index."""

@@ -13,13 +13,14 @@ from typing import Any
 
 from fastgw.config.acme_checks import acme_settings
 from fastgw.config.acme_settings import AcmeSettings
+from fastgw.config.admin import AdminSettings, admin_settings
 from fastgw.config.checks import check
 from fastgw.config.compile import compile_config, compile_router
 from fastgw.config.document import Document
 from fastgw.config.interpolate import Interpolation
 from fastgw.config.problems import Report
 from fastgw.config.schema import Config, Test
-from fastgw.config.tls_files import read_tls_files, tls_paths
+from fastgw.config.tls_files import TlsFiles, read_tls_files, tls_paths
 from fastgw.config.validate import validate
 from fastgw.errors import ConfigError, Problem
 from fastgw.snapshot import Snapshot
@@ -27,6 +28,15 @@ from fastgw.snapshot import Snapshot
 _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 # The example has 10 KB; 100,000 routes have 15 MB. More is a wrong file.
 _FILE_SIZE_MAX = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ListenerCertificate:
+    """`expires` is in seconds since 1970."""
+
+    listener: str
+    file: str
+    expires: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class LoadedConfig:
     tls_paths: tuple[Path, ...] = ()
     # For the process that gets certificates; None: there is none.
     acme: AcmeSettings | None = None
+    # None: there is no admin API.
+    admin: AdminSettings | None = None
+    certificates: tuple[ListenerCertificate, ...] = ()
 
 
 def load_config(path: Path) -> LoadedConfig:
@@ -117,6 +130,16 @@ def _load_text(text: str, name: str, base: Path, environment: Mapping[str, str])
         warnings=tls_files.warnings,
         tls_paths=tls_paths(model, base, acme_names),
         acme=acme_settings(model, base, acme_names),
+        admin=admin_settings(model.admin, base),
+        certificates=_certificates(snapshot, tls_files),
+    )
+
+
+def _certificates(snapshot: Snapshot, files: TlsFiles) -> tuple[ListenerCertificate, ...]:
+    return tuple(
+        ListenerCertificate(snapshot.listeners[index].name, str(one.file), one.expires.timestamp())
+        for index, listener in files.listeners.items()
+        for one in listener.certificates
     )
 
 

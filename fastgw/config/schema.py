@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.addresses import ENDPOINT_HINT
+from fastgw.config.admin import Admin
 from fastgw.config.discovery import Discover
 from fastgw.config.mirror import MIRROR_HINT, Mirror
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
@@ -375,6 +376,7 @@ class Config(Table):
     server: Server = section(Server, "The gateway as a whole.")
     listeners: list[Listener] = setting([], "The addresses that clients connect to.")
     acme: Acme | None = setting(None, "Certificates that are got and renewed by themselves.")
+    admin: Admin | None = setting(None, "The HTTP API for those who run the gateway; there is none if absent.")
     access_log: AccessLog = section(AccessLog, "One line per exchange.")
     upstreams: dict[v.Name, Upstream] = setting({}, "Groups of backends, by name.")
     routes: list[Route] = setting([], "Which requests go where.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from fastgw.config.load import load_config, load_text
 from fastgw.config.self_tests import run_self_tests
 from fastgw.errors import ConfigError
 from fastgw.runtime.acme import AcmeKeeper
+from fastgw.runtime.admin_server import AdminServer
 from fastgw.runtime.aside import aside
 from fastgw.runtime.discovery import Discoverer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
@@ -19,6 +21,7 @@ from fastgw.runtime.explain import explain
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
 from fastgw.runtime.health_checks import Checker
 from fastgw.runtime.report import report, report_bug
+from fastgw.runtime.row_layout import keys_of
 from fastgw.runtime.sockets import CannotListen, SocketTable
 from fastgw.runtime.systemd import Notifier
 from fastgw.runtime.workers import RefusedError, Workers
@@ -48,6 +51,7 @@ class Reloads:
         workers: Workers,
         events: Events,
         manager: Notifier,
+        admin: AdminServer,
     ) -> None:
         self.loaded = loaded
         self.turn = asyncio.Lock()
@@ -59,16 +63,24 @@ class Reloads:
         self._workers = workers
         self._events = events
         self._manager = manager
+        self._admin = admin
         self.acme = AcmeKeeper(events, self._adopt_again)
         self.checker = Checker(workers.tell_unhealthy)
         self.checker.adopt(loaded.snapshot)
         self.discoverer = Discoverer(self._tell_found)
+        self._lay_rows()
+
+    def _lay_rows(self) -> None:
+        """Sees to it that there is place for the counters of all that there is now."""
+        snapshot = self.discoverer.filled(self._workers.snapshot)
+        self._workers.rows.adopt(keys_of(snapshot), time.monotonic())
 
     def inherit(self, found: Mapping[str, tuple[Endpoint, ...]], unhealthy: Unhealthy) -> None:
         """What the gateway has found out whose place this one takes."""
         self.discoverer.presume(self.loaded.snapshot, found)
         self.checker.adopt(self.discoverer.filled(self.loaded.snapshot))
         self.checker.presume(unhealthy)
+        self._lay_rows()
         self._workers.found, self._workers.unhealthy = self.discoverer.found(), self.checker.unhealthy()
 
     async def begin(self) -> None:
@@ -80,6 +92,8 @@ class Reloads:
         await self._workers.tell_found(self.discoverer.found(), changed)
         self.checker.adopt(self.discoverer.filled(self._workers.snapshot))
         await self._workers.tell_unhealthy(self.checker.unhealthy())
+        self._lay_rows()
+        await self._workers.tell_layout()
 
     async def from_file(self) -> Event:
         """Reads the configuration's file. Raises Over."""
@@ -114,10 +128,14 @@ class Reloads:
             self._manager.reloading()
             # Every reload reads them.
             self._tls_files.take_note()
+            admin_socket = None
             try:
                 loaded = await aside(lambda: tested(load()))
+                admin_socket = self._admin.prepare(loaded.admin)
                 more = await self._adopt(loaded.snapshot)
             except (ConfigError, CannotListen, RefusedError) as error:
+                if admin_socket is not None:
+                    admin_socket.close()
                 return self._events.add("reload", REFUSED, f"{error}\nthe configuration from before goes on")
             except Exception as error:
                 report_bug(error)
@@ -126,6 +144,8 @@ class Reloads:
                 if not self.is_over:
                     self._manager.ready(f"serving {self._config_path}")
             self.loaded = loaded
+            # Not waited for: it may be the admin API that has asked for the reload.
+            self._adopting_admin = asyncio.create_task(self._admin.adopt(loaded.admin, admin_socket))
             for warning in loaded.warnings:
                 report(warning)
             return self._events.add("reload", DONE, done + more)
@@ -163,6 +183,8 @@ class Reloads:
             raise
         self.checker.adopt(self.discoverer.filled(snapshot))
         await self._workers.tell_unhealthy(self.checker.unhealthy())
+        self._lay_rows()
+        await self._workers.tell_layout()
         kept = {listener.address for listener in snapshot.listeners}
         self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
         return _needs_upgrade(before, snapshot)

@@ -21,6 +21,7 @@ from fastgw import __version__
 from fastgw.errors import ConfigError
 from fastgw.policy.ticket_secret import SECRET_SIZE, TicketSecret
 from fastgw.runtime import control, handover, systemd
+from fastgw.runtime.admin_server import AdminServer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.process import let_signals_in, raise_file_limit
 from fastgw.runtime.reloads import Over, Reloads, tested
@@ -30,6 +31,7 @@ from fastgw.runtime.status import Status
 from fastgw.runtime.workers import RefusedError, Workers
 
 if TYPE_CHECKING:
+    from fastgw.config.admin import AdminSettings
     from fastgw.config.load import LoadedConfig
     from fastgw.snapshot import Address
 
@@ -120,7 +122,8 @@ class Supervisor:
         self._control: control.ControlServer | None = None
         self._events = Events()
         self._workers = Workers(loaded.snapshot, table, self._events, ticket_secret)
-        self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager)
+        self._admin = AdminServer(self._admin_app)
+        self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager, self._admin)
         if estate is not None:
             unhealthy = {name: frozenset(names) for name, names in estate.unhealthy.items()}
             self._reloads.inherit(estate.found, unhealthy)
@@ -149,6 +152,7 @@ class Supervisor:
         for task in tuple(self._tasks):
             task.cancel()
         await self._reloads.discoverer.stop()
+        await self._admin.stop()
         return self._exit_status
 
     def _begin(self, work: Coroutine[None, None, object]) -> None:
@@ -167,6 +171,8 @@ class Supervisor:
     async def _come_up(self) -> None:
         if self._predecessor is not None and not await self._take_over(self._predecessor):
             return
+        if not await self._open_admin():
+            return
         self._begin(self._feed_watchdog())
         self._begin(self._reloads.watch())
         self._begin(self._reloads.acme.run())
@@ -183,6 +189,30 @@ class Supervisor:
         listeners = self._workers.snapshot.listeners
         where = ", ".join(f"{listener.name} on {self._table.bound(listener.address)}" for listener in listeners)
         report(f"serving {self._config_path} ({where})")
+
+    def _admin_app(self, settings: AdminSettings) -> object:
+        # Only who has an admin API has what it needs.
+        from fastgw.runtime import admin, admin_gate  # noqa: PLC0415
+
+        directory = self._config_path.parent
+        gate = admin_gate.GatewayGate(self._status, self._reloads, self._workers, self._events, directory)
+        return admin.make_app(gate, settings)
+
+    async def _open_admin(self) -> bool:
+        """Whether the gateway goes on."""
+        settings = self._reloads.loaded.admin
+        try:
+            sock = await self._admin.prepare_after(settings) if self._is_successor else self._admin.prepare(settings)
+        except CannotListen as error:
+            report(str(error))
+            if self._is_successor:
+                # Traffic comes first.
+                return True
+            self._exit_status = 1
+            self._stop()
+            return False
+        await self._admin.adopt(settings, sock)
+        return True
 
     async def _take_over(self, predecessor: handover.Predecessor) -> bool:
         """Whether we are the gateway now."""
@@ -266,6 +296,7 @@ class Supervisor:
         self._reloads.is_over = True
         self._workers.stop(kept)
         self._reloads.acme.stop()
+        self._admin.let_go()
         if self._control is not None:
             self._control.close()
         # Now, and not at the end: by then the files may be another gateway's.

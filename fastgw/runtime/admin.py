@@ -1,0 +1,219 @@
+"""The admin API: what the gateway is, and what may be changed about it, for programs and for the dashboard.
+
+`/healthz` and `/readyz` are for orchestrators and tell nothing; all else takes the token, where there is one. Without
+one only this machine's processes get here, and a page in somebody's browser does not: names that lead to the loopback
+(DNS rebinding) and other pages' requests (CSRF) are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastgw.runtime.exposition import OPENMETRICS, PROMETHEUS, exposed
+
+if TYPE_CHECKING:
+    from fastgw.config.admin import AdminSettings
+    from fastgw.runtime.events import Event
+    from fastgw.runtime.exposition import Family
+
+# What tells nothing, and takes no token.
+_OPEN = frozenset(("/healthz", "/readyz"))
+# Of what is posted: a configuration with 100,000 routes has 15 MB.
+_BODY_MAX = 64 * 1024 * 1024
+
+
+class Gate(Protocol):
+    """What the API does with the gateway."""
+
+    def status(self) -> dict[str, Any]:
+        """What `fastgw status` shows."""
+
+    def families(self) -> list[Family]:
+        """The metrics, as they are now."""
+
+    def routes(self) -> list[dict[str, Any]]:
+        """The routing table, in the order of matching."""
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """The upstreams and their endpoints, as they are now."""
+
+    def config(self) -> dict[str, Any]:
+        """The configuration in force, its secrets hidden."""
+
+    async def check(self, text: str) -> list[dict[str, Any]]:
+        """What is wrong with a configuration."""
+
+    async def reload(self) -> Event:
+        """Reads the configuration's file again."""
+
+    def explain(self, method: str, url: str, headers: list[tuple[str, str]]) -> dict[str, Any]:
+        """What would happen to a request. Raises ValueError for what is none."""
+
+
+def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
+    """The application for uvicorn."""
+    api = _Api(gate)
+    routes = [
+        Route("/healthz", api.healthz),
+        Route("/readyz", api.readyz),
+        Route("/metrics", api.metrics),
+        Route("/api/status", api.status),
+        Route("/api/routes", api.routes),
+        Route("/api/upstreams", api.upstreams),
+        Route("/api/config", api.config),
+        Route("/api/config/check", api.check, methods=["POST"]),
+        Route("/api/reload", api.reload, methods=["POST"]),
+        Route("/api/explain", api.explain, methods=["POST"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, token=settings.token)],
+        exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed},
+    )
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """JSON that no cache keeps."""
+    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
+
+
+def problem(status: int, title: str, detail: str) -> Response:
+    """RFC 9457."""
+    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/problem+json")
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    return problem(404, "Not Found", f"There is no {request.url.path}.")
+
+
+async def _not_allowed(request: Request, _error: Exception) -> Response:
+    return problem(405, "Method Not Allowed", f"{request.url.path} takes no {request.method}.")
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return problem(500, "Internal Server Error", "A bug in fastgw; standard error says more.")
+
+
+class Guard:
+    """Lets in who knows the token; without a token, who is no browser on somebody else's behalf."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode() if token else b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        if scope["path"] in _OPEN:
+            return None
+        headers = dict(scope["headers"])
+        if self._expected:
+            if hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+                return None
+            refused = problem(401, "Unauthorized", "The token of [admin] is missing: Authorization: Bearer TOKEN.")
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
+        host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
+        if not _names_this_machine(host):
+            return problem(403, "Forbidden", "Without a token, ask by an IP address or as localhost.")
+        if origin and origin != f"http://{host}":
+            return problem(403, "Forbidden", "Another site's page asks.")
+        return None
+
+
+def _names_this_machine(host: str) -> bool:
+    """Whether a Host header can't be a name that somebody's DNS server leads here."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name in ("", "localhost"):
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+class _Api:
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def healthz(self, _request: Request) -> Response:
+        return answer({"status": "ok"})
+
+    async def readyz(self, _request: Request) -> Response:
+        is_ready = self._gate.status()["is_serving"]
+        return answer({"status": "ok" if is_ready else "not ready"}, 200 if is_ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+        body = exposed(self._gate.families(), openmetrics)
+        return Response(body, headers={"Content-Type": OPENMETRICS if openmetrics else PROMETHEUS})
+
+    async def status(self, _request: Request) -> Response:
+        return answer(self._gate.status())
+
+    async def routes(self, _request: Request) -> Response:
+        return answer(self._gate.routes())
+
+    async def upstreams(self, _request: Request) -> Response:
+        return answer(self._gate.upstreams())
+
+    async def config(self, _request: Request) -> Response:
+        return answer(self._gate.config())
+
+    async def check(self, request: Request) -> Response:
+        """Takes the text of a configuration, not JSON: what would be in the file."""
+        return await _with_body(request, self._check)
+
+    async def _check(self, body: bytes) -> Response:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            return problem(400, "Bad Request", "The configuration is not UTF-8.")
+        problems = await self._gate.check(text)
+        return answer({"problems": problems}, 422 if problems else 200)
+
+    async def reload(self, _request: Request) -> Response:
+        event = await self._gate.reload()
+        return answer(dataclasses.asdict(event), 200 if event.outcome == "done" else 409)
+
+    async def explain(self, request: Request) -> Response:
+        return await _with_body(request, self._explain)
+
+    async def _explain(self, body: bytes) -> Response:
+        try:
+            asked = orjson.loads(body)
+            method, url = str(asked["method"]), str(asked["url"])
+            headers = [(str(name), str(value)) for name, value in asked.get("headers", [])]
+            return answer(self._gate.explain(method, url, headers))
+        except orjson.JSONDecodeError as error:
+            return problem(400, "Bad Request", f"Not valid JSON: {error}.")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            shape = '{"method": "GET", "url": "http://localhost/", "headers": [["Name", "value"]]}'
+            return problem(422, "Unprocessable Content", f"{error}; write {shape}")
+
+
+async def _with_body(request: Request, use: Callable[[bytes], Awaitable[Response]]) -> Response:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > _BODY_MAX:
+            return problem(413, "Content Too Large", f"More than {_BODY_MAX >> 20} MiB.")
+        parts.append(part)
+    return await use(b"".join(parts))
