@@ -69,12 +69,16 @@ class WorkerProcess:
 
     async def send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
         """Ends it when it does not read; when it is gone, whoever waits for its end knows what to do."""
+        # To its end, even when whoever sends it is cancelled: half a message would be the last that it understands.
+        await asyncio.shield(self._send(message, descriptors))
+
+    async def _send(self, message: channel.Message, descriptors: Sequence[int]) -> None:
         async with self._sending:
             try:
                 async with asyncio.timeout(_SEND_S):
                     await channel.send_later(self._loop, self._channel, message, descriptors)
             except TimeoutError:
-                # Half a message would be the last that it understands.
+                # That was half of one.
                 self.kill()
             except OSError:
                 return

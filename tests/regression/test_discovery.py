@@ -1,0 +1,54 @@
+"""Defects of discovery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+from tests.support.client import Client, get
+from tests.support.gateway import LISTEN, GatewayProcess
+from tests.support.played import PlayedBackend
+
+# More than a control channel takes at once.
+MANY = 20_000
+
+
+def test_a_refused_reload_broke_off_the_news_of_endpoints_and_no_worker_understood_the_next_message(
+    played: PlayedBackend, tmp_path: Path
+) -> None:
+    listed = ", ".join(f'"10.0.{number >> 8}.{number & 255}:80"' for number in range(MANY))
+    (tmp_path / "e.toml").write_text(f"endpoints = [{listed}]")
+    one = f"""
+        [server]
+        workers = 1
+        [[listeners]]
+        address = "{LISTEN}"
+        [[routes]]
+        upstream = "a"
+        [upstreams]
+        a.endpoints = ["{played.address}"]
+    """
+    with GatewayProcess(one, tmp_path) as gateway, socket.create_server(("127.0.0.1", 0)) as taken:
+        worker = gateway.worker_pid()
+        gateway.rewrite(
+            one
+            + f"""
+            b.discover = {{ file = "e.toml" }}
+            [[listeners]]
+            name = "taken"
+            address = "127.0.0.1:{taken.getsockname()[1]}"
+            """
+        )
+        # It reads nothing.
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            refused = gateway.command("reload")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert (refused.returncode, "address already in use" in refused.stdout) == (1, True)
+        gateway.rewrite(one.replace('upstream = "a"', 'respond.body = "new"'))
+        assert gateway.command("reload").returncode == 0, gateway.stderr
+        with Client(gateway.address) as client:
+            assert client.ask(get()).body == b"new"
