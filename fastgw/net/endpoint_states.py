@@ -122,6 +122,8 @@ class EndpointStates:
 
     def excluded(self, tried: int) -> int:
         """The endpoints that a request can't go to that has tried these. Backups stand in for those, too."""
+        # Somebody may have been there where no place is any more.
+        tried &= self.everyone
         if not tried:
             return self.out
         ejected = self.detector.ejected if self.detector is not None else 0

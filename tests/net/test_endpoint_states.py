@@ -247,6 +247,12 @@ def test_a_request_that_has_tried_all_there_are_is_not_sent_to_who_is_gone() -> 
     assert after.excluded(0b011) == after.everyone
 
 
+def test_a_request_that_has_tried_all_there_are_begins_anew_when_some_have_left_their_place() -> None:
+    after = follow(Told(""), 1)
+    assert after.excluded(0b111) == after.everyone == 0b001
+    assert after.excluded(0b110) == 0
+
+
 def test_a_cookie_leads_to_its_endpoint_wherever_that_is_now_and_no_more_to_one_that_is_gone() -> None:
     told = Told(STICKY)
     first, third = sticky_exchange(told.states, 0), sticky_exchange(told.states, 2)
