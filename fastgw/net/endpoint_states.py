@@ -192,7 +192,10 @@ class EndpointStates:
             self._samples.sample(seconds, True)
 
     def _hears(self, endpoint: int, is_failure: bool, seconds: float) -> None:
-        if self.detector is not None and self.detector.answered(endpoint, is_failure, seconds, self._now()):
+        # What ends at one that is gone ejects nobody: few may be ejected at once.
+        if self.detector is None or self.slots.gone >> endpoint & 1:
+            return
+        if self.detector.answered(endpoint, is_failure, seconds, self._now()):
             self._settle()
 
     def set_unhealthy(self, names: Collection[str]) -> None:

@@ -253,6 +253,17 @@ def test_a_request_that_has_tried_all_there_are_begins_anew_when_some_have_left_
     assert after.excluded(0b110) == 0
 
 
+def test_one_that_is_gone_is_not_ejected_in_the_place_of_one_that_is_bad() -> None:
+    settings = 'outliers = { consecutive_failures = 2, eject_for = "9s" }'
+    told = Told(settings)
+    told.states.active[0] = 4
+    after = follow(told, 2, 3, settings=settings)
+    # A backend that is stopped breaks what it is busy with.
+    for endpoint in (0, 0, 0, 0, 1, 1):
+        after.failed(endpoint)
+    assert (after.out, told.told) == (0b011, ["upstream a: h:2 is ejected: 2 failures in a row; ejected for 9 s"])
+
+
 def test_a_cookie_leads_to_its_endpoint_wherever_that_is_now_and_no_more_to_one_that_is_gone() -> None:
     told = Told(STICKY)
     first, third = sticky_exchange(told.states, 0), sticky_exchange(told.states, 2)
