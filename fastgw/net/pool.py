@@ -324,7 +324,7 @@ class UpstreamPool:
         """Gives what has come free to those who have waited the longest."""
         limit = self.upstream.max_connections
         passed_over: deque[tuple[float, Exchange]] = deque()
-        while self._queue and min(self.active) < limit and not self._is_full():
+        while self._queue and self._least_active() < limit and not self._is_full():
             waiting = self._queue.popleft()
             exchange = waiting[1]
             if not exchange.is_waiting():
@@ -346,6 +346,13 @@ class UpstreamPool:
     def _is_full(self) -> bool:
         most = self.upstream.max_requests
         return most > 0 and sum(self.active) >= most
+
+    def _least_active(self) -> int:
+        """Where nobody is, there is no room."""
+        if not self._gone:
+            return min(self.active)
+        present = (count for index, count in enumerate(self.active) if not self._gone >> index & 1)
+        return min(present, default=self.upstream.max_connections)
 
     def _has_room(self, exchange: Exchange) -> bool:
         limit, unavailable = self.upstream.max_connections, self._unavailable(exchange)

@@ -448,6 +448,30 @@ async def test_who_waits_for_a_connection_gets_one_from_an_endpoint_that_came() 
     assert waiting.endpoint == "10.0.0.2:80"
 
 
+async def test_where_nobody_is_no_room_is_looked_for_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = PoolRig(more="max_connections = 1")
+    gone = rig.idle(1)[0]
+    first = rig.request()
+    follow(rig, "10.0.0.2:80")
+    for _ in range(4):
+        rig.request()
+    await turns()
+    looked_at: list[Exchange] = []
+    has_room = rig.pool._has_room
+
+    def look_at(exchange: Exchange) -> bool:
+        looked_at.append(exchange)
+        return has_room(exchange)
+
+    monkeypatch.setattr(rig.pool, "_has_room", look_at)
+    gone.receive(OK)
+    await turns()
+    assert (first.status, looked_at) == (200, [])
+    rig.loop.wires[-1].receive(OK)
+    await turns()
+    assert (len(looked_at), repr(rig)) == (1, "active=[0, 1] idle=[1, 0] queued=2")
+
+
 @pytest.mark.parametrize("balance", ["round-robin", "least-requests", "power-of-two", "ewma", "random", "hash"])
 async def test_without_endpoints_requests_are_refused_at_once_until_there_is_one(balance: str) -> None:
     more = f'balance = "{balance}"\nretry = true\noutliers = true\nslow_start = "1s"\n'
