@@ -95,7 +95,8 @@ class LookUp:
             records, ttl_s = answer
             if records:
                 self._had.add((name, kind))
-                found += sorted(record.addr for record in records)
+                # Some servers say one twice.
+                found += sorted({record.addr for record in records})
                 ttls.append(ttl_s)
             else:
                 self._had.discard((name, kind))

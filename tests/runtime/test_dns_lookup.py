@@ -44,6 +44,11 @@ def test_aliases_are_followed_and_their_ttl_counts(server: NameServer) -> None:
     assert ([one.name for one in endpoints], ttl_s) == (["10.0.0.1:8080"], 5.0)
 
 
+def test_an_address_that_is_there_twice_is_one_endpoint(server: NameServer) -> None:
+    server.serve("app.test. 30 A 10.0.0.1\napp.test. 30 A 10.0.0.1\napp.test. 30 A 10.0.0.2")
+    assert names(look_up(server)) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+
+
 def test_no_such_name_and_no_addresses_are_both_nothing(server: NameServer) -> None:
     assert found(look_up(server))[0] == ()
     server.serve('app.test. 30 TXT "hello"')
