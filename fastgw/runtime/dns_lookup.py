@@ -40,10 +40,19 @@ class LookUp:
 
     def __init__(self, discovery: Discovery) -> None:
         self._discovery = discovery
+        # Names and kinds: those of the last good answer, and those of this one so far.
         self._had: set[tuple[str, str]] = set()
+        self._has: set[tuple[str, str]] = set()
 
     async def endpoints(self) -> tuple[tuple[Endpoint, ...], float]:
         """The endpoints of now, and for how many seconds the answer holds. Raises LookUpError."""
+        self._has = set()
+        found, ttl_s = await self._look_up()
+        if found:
+            self._had = self._has
+        return found, ttl_s
+
+    async def _look_up(self) -> tuple[tuple[Endpoint, ...], float]:
         discovery = self._discovery
         servers = [discovery.server] if discovery.server else None
         try:
@@ -94,12 +103,10 @@ class LookUp:
                 continue
             records, ttl_s = answer
             if records:
-                self._had.add((name, kind))
+                self._has.add((name, kind))
                 # Some servers say one twice.
                 found += sorted({record.addr for record in records})
                 ttls.append(ttl_s)
-            else:
-                self._had.discard((name, kind))
         if troubles and not found:
             raise troubles[0]
         return found, min(ttls, default=float("inf"))

@@ -85,6 +85,19 @@ def test_a_kind_of_address_that_fails_counts_when_there_have_been_some(server: N
     assert names(lookup) == ["[fd00::1]:8080"]
 
 
+def test_an_empty_answer_is_no_reason_to_forget_which_kinds_there_have_been(server: NameServer) -> None:
+    both = "app.test. 30 A 10.0.0.1\napp.test. 30 AAAA fd00::1"
+    lookup = look_up(server)
+    server.serve(both)
+    assert len(names(lookup)) == 2
+    server.serve("")
+    assert names(lookup) == []
+    server.serve(both)
+    server.broken = {"AAAA"}
+    with pytest.raises(LookUpError):
+        found(lookup)
+
+
 SERVICE = "_http._tcp.app.test"
 
 
@@ -124,3 +137,11 @@ def test_targets_without_addresses_are_left_out_and_backups_take_their_place(ser
 def test_a_service_that_is_said_not_to_be_there_has_no_endpoints(server: NameServer) -> None:
     server.serve(f"{SERVICE}. 30 SRV 0 0 0 .")
     assert found(look_up(server, "srv", SERVICE))[0] == ()
+
+
+def test_targets_that_are_gone_are_forgotten(server: NameServer) -> None:
+    lookup = look_up(server, "srv", SERVICE)
+    for number in range(3):
+        server.serve(f"{SERVICE}. 30 SRV 1 1 80 t{number}.test.\nt{number}.test. 30 A 10.0.0.{number}")
+        assert names(lookup) == [f"10.0.0.{number}:80"]
+    assert lookup._had == {("t2.test", "A")}
