@@ -142,7 +142,12 @@ class _Search:
             return
         if before:
             report(f"{self._discovery}: {_difference(before, found)}")
-        await self._tell({self._discovery: found})
+        try:
+            await self._tell({self._discovery: found})
+        except Exception:
+            # Not all have been told, so the next time it is told once more.
+            self.endpoints = before
+            raise
 
     def _troubled(self, trouble: str, tells_each: bool) -> None:
         if not self._trouble or (tells_each and trouble != self._trouble):

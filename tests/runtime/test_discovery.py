@@ -56,6 +56,8 @@ class Rig:
         self.told: list[Found] = []
         self.said: list[str] = []
         self.bugs: list[Exception] = []
+        # Raised by the next that is told.
+        self.trouble: Exception | None = None
         self.discoverer = Discoverer(self._tell)
         for kind, tells_each in (("DnsSource", False), ("FileSource", True)):
             monkeypatch.setattr(discovery, kind, self._maker(tells_each))
@@ -72,6 +74,9 @@ class Rig:
         return make
 
     async def _tell(self, changed: Found) -> None:
+        trouble, self.trouble = self.trouble, None
+        if trouble is not None:
+            raise trouble
         self.told.append(changed)
 
     async def answers(self, where: Discovery, *answers: tuple[Endpoint, ...] | Exception) -> None:
@@ -162,6 +167,16 @@ def test_a_bug_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
         assert rig.discoverer.found() == {IN_DNS: (A,)}
 
     assert [str(bug) for bug in play(monkeypatch, scene).bugs] == ["ours"]
+
+
+def test_what_could_not_be_told_is_told_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(rig: Rig) -> None:
+        await rig.discoverer.expect(snapshot(IN_DNS))
+        rig.trouble = ValueError("ours")
+        await rig.answers(IN_DNS, (A,), (A,), (A,))
+
+    rig = play(monkeypatch, scene)
+    assert (rig.told, [str(bug) for bug in rig.bugs]) == ([{IN_DNS: (A,)}], ["ours"])
 
 
 def test_upstreams_that_look_for_the_same_share_it_and_the_others_stay_as_they_are(
