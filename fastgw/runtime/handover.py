@@ -204,7 +204,9 @@ def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
         sockets.setdefault(Address(*address), []).append(socket.socket(fileno=descriptor))
     lent = frozenset(Address(*address) for address in facts["lent"])
     secret = TicketSecret(facts["ticket_secret"], facts["ticket_period"])
-    found = {where: tuple(_endpoint(*plain) for plain in endpoints) for where, endpoints in facts["found"].items()}
+    # Versions before discovery have found none.
+    plain_found = facts.get("found", {})
+    found = {where: tuple(_endpoint(*plain) for plain in endpoints) for where, endpoints in plain_found.items()}
     return Estate(Inherited(sockets, lent), secret, facts["unhealthy"], found, control)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
 
+from tests.support.bodies import bodies, config
 from tests.support.client import Client, get
-from tests.support.gateway import LISTEN, GatewayProcess
+from tests.support.gateway import LISTEN, ROOT, GatewayProcess
 from tests.support.played import PlayedBackend
 
 # More than a control channel takes at once.
@@ -52,3 +54,18 @@ def test_a_refused_reload_broke_off_the_news_of_endpoints_and_no_worker_understo
         assert gateway.command("reload").returncode == 0, gateway.stderr
         with Client(gateway.address) as client:
             assert client.ask(get()).body == b"new"
+
+
+def test_no_gateway_from_before_discovery_could_be_replaced(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "fastgw", source / "fastgw", ignore=shutil.ignore_patterns("__pycache__"))
+    handover = source / "fastgw/runtime/handover.py"
+    whole = handover.read_text()
+    lines = [line for line in whole.splitlines(keepends=True) if not line.startswith('        "found": ')]
+    assert len(lines) == whole.count("\n") - 1
+    handover.write_text("".join(lines))
+    with GatewayProcess(config("old"), tmp_path, source=source) as gateway:
+        handover.write_text(whole)
+        gateway.rewrite(config("new"))
+        gateway.upgrade()
+        assert bodies(gateway) == {b"new"}
