@@ -61,7 +61,8 @@ class Prepared:
 
 class Traffic:
     """Everything that one worker runs. `counters` is its column of the shared memory; `ticket_secret` is what the keys
-    of TLS session tickets are made from; somebody else listens on at the addresses `lent` when we don't."""
+    of TLS session tickets are made from; somebody else listens on at the addresses `lent` when we don't; `found` is
+    what upstreams begin with that look for their endpoints."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Traffic:
         counters: memoryview,
         ticket_secret: TicketSecret,
         lent: frozenset[Address],
+        found: Found,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
@@ -103,7 +105,7 @@ class Traffic:
         self._pools: dict[str, UpstreamPool] = {}
         self._mirrors: dict[str, RouteMirror] = {}
         self._unhealthy: Unhealthy = {}
-        self._found: Found = {}
+        self._found = found
         self._set_pools(snapshot)
         self._set_counts(snapshot)
 

@@ -231,9 +231,8 @@ def main() -> None:
     counters = SharedMemory(memory, start.workers).column(start.number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
-        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, loop)
+        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, loop)
         traffic.set_unhealthy(start.unhealthy)
-        traffic.set_found(start.found)
         rows = RowMemory(row_memory)
         rows.grow(start.layout.size)
         traffic.set_layout(start.layout, rows.cells, start.number)

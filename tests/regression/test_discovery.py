@@ -12,6 +12,7 @@ from tests.support.bodies import bodies, config
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, ROOT, GatewayProcess
 from tests.support.played import PlayedBackend
+from tests.support.troubled import Troubled
 
 # More than a control channel takes at once.
 MANY = 20_000
@@ -54,6 +55,26 @@ def test_a_refused_reload_broke_off_the_news_of_endpoints_and_no_worker_understo
         assert gateway.command("reload").returncode == 0, gateway.stderr
         with Client(gateway.address) as client:
             assert client.ask(get()).body == b"new"
+
+
+def test_in_a_new_worker_those_that_had_been_found_were_new_beside_those_that_are_written(tmp_path: Path) -> None:
+    with Troubled() as written, Troubled() as found:
+        (tmp_path / "e.toml").write_text(f'endpoints = ["{written.address}", "{found.address}"]')
+        text = f"""
+            [server]
+            workers = 1
+            [[listeners]]
+            address = "{LISTEN}"
+            [upstreams.a]
+            endpoints = ["{written.address}"]
+            discover = {{ file = "e.toml" }}
+            slow_start = "1h"
+            [[routes]]
+            upstream = "a"
+        """
+        with GatewayProcess(text, tmp_path) as gateway, Client(gateway.address) as client:
+            assert {client.ask(get()).status for _ in range(20)} == {200}
+            assert (written.served(), found.served()) == (10, 10)
 
 
 def test_no_gateway_from_before_discovery_could_be_replaced(tmp_path: Path) -> None:
