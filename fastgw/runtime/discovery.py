@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # How long a start or a reload waits for what is looked for the first time. A look-up that takes longer is no reason to
 # have no gateway.
 _FIRST_LOOK_S = 2.0
+# Each change costs a worker a third of a second by then, in which it does nothing else. And a Maglev table has 65,537
+# slots, for those that come and for those that are gone, but busy.
+_ENDPOINTS_MAX = 10_000
 # Of the endpoints that have come or gone, on one line.
 _NAMED_MAX = 8
 
@@ -134,6 +137,8 @@ class _Search:
             self.has_looked.set()
 
     async def _take(self, found: tuple[Endpoint, ...]) -> None:
+        if len(found) > _ENDPOINTS_MAX:
+            raise TroubleError(f"{len(found)} endpoints are too many, {_ENDPOINTS_MAX} the most")
         if self._trouble:
             report(f"{self._discovery}: is well again, and has {_count(found)}")
             self._trouble = ""

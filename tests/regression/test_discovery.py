@@ -14,8 +14,8 @@ from tests.support.gateway import LISTEN, ROOT, GatewayProcess
 from tests.support.played import PlayedBackend
 from tests.support.troubled import Troubled
 
-# More than a control channel takes at once.
-MANY = 20_000
+# They are more than a control channel takes at once.
+MANY = 10_000
 
 
 def test_a_refused_reload_broke_off_the_news_of_endpoints_and_no_worker_understood_the_next_message(

@@ -150,6 +150,18 @@ def test_trouble_changes_nothing_and_is_told_once(
     assert len(rig.told) == 1
 
 
+def test_too_many_endpoints_are_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_ENDPOINTS_MAX", 2)
+
+    async def scene(rig: Rig) -> None:
+        await rig.discoverer.expect(snapshot(IN_FILE))
+        await rig.answers(IN_FILE, (A, B), (A, B, endpoint("c")))
+        assert rig.discoverer.found() == {IN_FILE: (A, B)}
+
+    rig = play(monkeypatch, scene)
+    assert rig.said == [f"{IN_FILE}: 3 endpoints are too many, 2 the most; the last good list goes on, 2 endpoints"]
+
+
 def test_trouble_from_the_start_leaves_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(rig: Rig) -> None:
         await rig.discoverer.expect(snapshot(IN_DNS))
