@@ -141,14 +141,17 @@ class Checker:
         self, endpoint: Endpoint, upstream: Upstream
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address, tls = endpoint.address, upstream.tls
+        # Of one that has gone meanwhile, no check counts.
+        _, context = self._contexts.get(upstream.name, (None, None))
+        if tls is not None and context is None:
+            raise _OursError
         sock = await self._connected(address, upstream.dns_refresh)
         reader, writer = await asyncio.open_connection(sock=sock)
         if upstream.proxy_protocol:
             # Of no client: PROXY UNKNOWN, or its like.
             writer.write(header(upstream.proxy_protocol, ("", 0), ("", 0)))
-        if tls is not None:
+        if tls is not None and context is not None:
             try:
-                _, context = self._contexts[upstream.name]
                 await writer.start_tls(context, server_hostname=tls.server_name or address.host)
             except BaseException:
                 writer.transport.abort()

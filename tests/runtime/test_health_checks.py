@@ -182,6 +182,24 @@ async def test_tls_is_spoken_and_verified_as_traffic_does(tmp_path: Path, capsys
 
 
 @pytest.mark.asyncio
+async def test_a_check_may_be_under_way_when_its_upstream_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Authority(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        of = snapshot(address, quick(""), 'tls = { ca = "ca.pem", server_name = "b.test" }', tmp_path)
+        async with checking(of) as (checker, heard):
+            # It runs, and its check begins.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            assert len(checker._checking) == 1
+            checker.adopt(snapshot(address, "false"))
+            await checker.ended()
+    assert (heard.news.empty(), capsys.readouterr().err) == (True, "")
+
+
+@pytest.mark.asyncio
 async def test_a_proxy_header_comes_first_where_traffic_has_one() -> None:
     async with backend() as made:
         more = 'proxy_protocol = "v1"'
