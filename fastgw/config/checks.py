@@ -15,7 +15,7 @@ from fastgw.config.discovery import check_discovery
 from fastgw.config.document import Path, touches
 from fastgw.config.listener_checks import check_listener
 from fastgw.config.problems import Report, did_you_mean, names_there_are, path_text
-from fastgw.config.resilience_checks import check_resilience
+from fastgw.config.resilience_checks import check_resilience, check_route_retry
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
 from fastgw.config.sticky_checks import check_split_choice, check_sticky
@@ -42,6 +42,7 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
         check_route(("routes", index), route, upstreams, report, broken)
         if not any(touches(broken, ("routes", index, key)) for key in ("upstream", "split")):
             check_split_choice(("routes", index, "split"), route, config.upstreams, report)
+        check_route_retry(("routes", index, "retry"), route, config.upstreams, report, broken)
     for side, edits in (("request", config.defaults.request), ("response", config.defaults.response)):
         if edits is not None and edits.headers is not None:
             check_edits(("defaults", side, "headers"), edits.headers, report)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastgw.config.document import Path
+from collections.abc import Mapping
+
+from fastgw.config.document import Path, touches
 from fastgw.config.problems import Report
 from fastgw.config.resilience import Concurrency, Health, Outliers, Retry
-from fastgw.config.schema import Upstream
+from fastgw.config.schema import Route, Upstream
 
 
 def check_resilience(path: Path, upstream: Upstream, report: Report) -> None:
@@ -47,3 +49,17 @@ def _check_concurrency(path: Path, limits: Concurrency, report: Report) -> None:
     if not limits.min_limit <= limits.initial_limit <= limits.max_limit:
         hint = "write min_limit <= initial_limit <= max_limit"
         report.at_key(path, "the limits are not in order", hint)
+
+
+def check_route_retry(
+    path: Path, route: Route, upstreams: Mapping[str, Upstream], report: Report, broken: frozenset[Path]
+) -> None:
+    """Reports what a route asks of retries that an upstream of it does not have. `path` is that of its retry."""
+    if not route.retry or not route.retry.any_method:
+        return
+    for part in route.upstream or ():
+        upstream = upstreams.get(part.upstream)
+        if upstream is None or upstream.retry or touches(broken, ("upstreams", part.upstream, "retry")):
+            continue
+        message = f"upstream {part.upstream} sends nothing again"
+        report.at_value((*path, "any_method"), message, f"write retry = true in [upstreams.{part.upstream}]")
