@@ -129,6 +129,9 @@ class Observer(Protocol):
     def timed_out(self, endpoint: int, seconds: float) -> None:
         """No answer's head has come for `seconds`."""
 
+    def outpaced(self, endpoint: int, seconds: float) -> None:
+        """The same, but another endpoint has answered meanwhile, so nobody waits for it any more."""
+
 
 class Admission(Protocol):
     """Counts the requests that await an answer's head."""

@@ -45,6 +45,9 @@ class Watching:
     def timed_out(self, endpoint: int, seconds: float) -> None:
         self.seen.append(("timed out", endpoint))
 
+    def outpaced(self, endpoint: int, seconds: float) -> None:
+        self.seen.append(("outpaced", endpoint))
+
 
 class Counting:
     def __init__(self) -> None:

@@ -191,6 +191,20 @@ class EndpointStates:
         if self._samples is not None:
             self._samples.sample(seconds, True)
 
+    def outpaced(self, endpoint: int, seconds: float) -> None:
+        """Another endpoint has answered, and this one not within `seconds`: it is that slow, at the least, and no more
+        is known. It may have been about to answer, so that is no failure.
+
+        What it took in truth is more, but an average is never lowered by this: if nothing came in, it would decay.
+        """
+        now = self._now()
+        if self.detector is not None:
+            self.detector.outpaced(endpoint, seconds, now)
+        if self._ewma is not None:
+            self._ewma.observe(endpoint, seconds, now)
+        if self._samples is not None:
+            self._samples.sample(seconds, False)
+
     def _hears(self, endpoint: int, is_failure: bool, seconds: float) -> None:
         # What ends at one that is gone ejects nobody: few may be ejected at once.
         if self.detector is None or self.slots.gone >> endpoint & 1:

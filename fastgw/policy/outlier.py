@@ -67,7 +67,7 @@ class _Endpoint:
     def __init__(self, window: Window) -> None:
         self.window = window
         self.failures_in_row = 0
-        # Of good answers, in a ring, with when they came.
+        # Of good answers, in a ring, with when they came; of those that nobody waited for, what they took at least.
         self.samples: list[tuple[float, float]] = []
         self.sample_count = 0
         self.sampled_tick = -1
@@ -114,15 +114,14 @@ class OutlierDetector:
             seen.window.mark(now)
             return self._judge(endpoint, seen, now)
         seen.failures_in_row = 0
-        # One a tick, so that the samples are spread over the window: a pause of an instant is not the median.
-        if self._wants_samples and seen.sampled_tick != self._tick:
-            seen.sampled_tick = self._tick
-            if seen.sample_count < _SAMPLES_MAX:
-                seen.samples.append((now, seconds))
-            else:
-                seen.samples[seen.sample_count % _SAMPLES_MAX] = (now, seconds)
-            seen.sample_count += 1
+        if self._wants_samples:
+            self._sample(seen, seconds, now)
         return False
+
+    def outpaced(self, endpoint: int, seconds: float, now: float) -> None:
+        """No answer within `seconds`, and nobody waits for it any more: that says how slow it is, and nothing else."""
+        if self._wants_samples:
+            self._sample(self._endpoints[endpoint], seconds, now)
 
     def tick(self, now: float) -> bool:
         """Ten times a second: lets endpoints return, and judges what no single answer shows. True: as `answered`."""
@@ -143,6 +142,17 @@ class OutlierDetector:
     def reason(self, endpoint: int) -> str:
         """Why an endpoint is ejected, and for how long; empty when it isn't."""
         return self._endpoints[endpoint].reason
+
+    def _sample(self, seen: _Endpoint, seconds: float, now: float) -> None:
+        # One a tick, so that the samples are spread over the window: a pause of an instant is not the median.
+        if seen.sampled_tick == self._tick:
+            return
+        seen.sampled_tick = self._tick
+        if seen.sample_count < _SAMPLES_MAX:
+            seen.samples.append((now, seconds))
+        else:
+            seen.samples[seen.sample_count % _SAMPLES_MAX] = (now, seconds)
+        seen.sample_count += 1
 
     def _judge(self, endpoint: int, seen: _Endpoint, now: float) -> bool:
         """After a failure: a good answer makes nothing worse."""

@@ -122,6 +122,20 @@ def test_peak_ewma_hears_of_good_answers_and_time_outs_only() -> None:
     assert [balancer.average(endpoint) for endpoint in range(3)] == [0.010, None, 0.500]
 
 
+def test_being_outpaced_is_no_failure_and_makes_an_endpoint_look_no_faster() -> None:
+    made = Told('balance = "ewma"\noutliers = { consecutive_failures = 1 }\nbreaker = true\nconcurrency = true')
+    states = made.states
+    balancer = cast(Any, states.balancer)
+    states.outpaced(0, 0.050)
+    assert (balancer.average(0), states.out) == (0.050, 0)
+    # What it costs against the others, which is what decides, sinks if nothing comes in; never for what does.
+    states.responded(1, 0.400, 200)
+    made.clock.now += 15
+    before = balancer._grown[1]
+    states.outpaced(1, 0.050)
+    assert balancer._grown[1] > before
+
+
 def test_the_same_key_goes_to_the_same_endpoint() -> None:
     for hash_on in ("client.ip", "path", "header:X-User", "cookie:user", "query:user"):
         states = Told(f'balance = "hash"\nhash_on = "{hash_on}"').states

@@ -195,6 +195,24 @@ def test_failures_are_no_samples() -> None:
         assert not detector.tick(step / 10)
 
 
+def test_one_that_another_was_faster_than_is_slow_and_has_neither_failed_nor_succeeded() -> None:
+    settings = dataclasses.replace(LATENCY_ONLY, consecutive_failures=2, failure_rate=0.5, min_answers=20)
+    detector = OutlierDetector(4, settings, 0.0)
+    detector.answered(3, True, 0.0, 0.0)
+    for step in range(1, 30):
+        now = step / 10
+        for endpoint in range(3):
+            detector.answered(endpoint, False, 0.02, now)
+        detector.outpaced(3, 0.2, now)
+        detector.tick(now)
+    assert detector.reason(3).startswith("a median latency of 200 ms where its siblings' is 20 ms")
+    detector = OutlierDetector(4, settings, 0.0)
+    detector.answered(3, True, 0.0, 0.0)
+    detector.outpaced(3, 0.2, 0.0)
+    # The row of failures goes on.
+    assert detector.answered(3, True, 0.0, 0.0)
+
+
 def test_the_slowest_is_ejected_when_not_all_may_be() -> None:
     detector = OutlierDetector(5, dataclasses.replace(LATENCY_ONLY, max_ejected=0.2), 0.0)
     serve(detector, [0.01, 0.2, 0.4, 0.01, 0.01], 0.0, 5)
