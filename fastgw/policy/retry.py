@@ -204,9 +204,12 @@ class HedgeDelay:
         self.seconds = inf
 
     def sample(self, seconds: float) -> None:
-        """What a first try took to its answer's head; if a second try has won, to that one's.
+        """What a first try took to its answer's head; if a second try has won, after how long that went out.
 
-        Leaving the latter out would lose the slow ones, and the delay would sink and sink.
+        Leaving the latter out would lose the slow ones, and the delay would sink and sink. With the time until the
+        second answer it would grow and grow while an endpoint that gets more than its twentieth never answers: by
+        that one's latency each time, and with it the wait of everybody who is sent there. So 6.6% go out twice instead
+        of 5% where latencies are distributed exponentially.
         """
         self._samples[self._count % _SAMPLES_MAX] = seconds
         self._count += 1

@@ -277,3 +277,17 @@ def test_it_follows_an_upstream_that_becomes_slower() -> None:
     for step in range(512):
         delay.sample(0.1 if step < 256 else 0.3)
     assert delay.seconds == 0.3
+
+
+def test_the_delay_does_not_grow_while_many_first_tries_are_never_answered() -> None:
+    chance = random.Random(5)
+    delay = HedgeDelay(HedgeSettings())
+    for _ in range(256):
+        delay.sample(chance.uniform(0.01, 0.02))
+    before = delay.seconds
+    for _ in range(5000):
+        is_frozen = chance.random() < 1 / 3
+        first = inf if is_frozen else chance.uniform(0.01, 0.02)
+        second = delay.seconds + chance.uniform(0.01, 0.02)
+        delay.sample(first if first < second else delay.seconds)
+    assert before <= delay.seconds < 0.02
