@@ -25,7 +25,7 @@ from fastgw.policy.balancer import WeightedSplit
 from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET, STATUS, TIMEOUT
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
-from fastgw.ports import Admission, Downstream, Pool, Tee, Upstream
+from fastgw.ports import Admission, Downstream, Hedge, Pool, Tee, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
 
 # What a step says.
@@ -77,6 +77,7 @@ class Exchange:
         "endpoint_index",
         "fields",
         "gateway",
+        "hedge",
         "host",
         "pending",
         "pending_trailers",
@@ -121,6 +122,8 @@ class Exchange:
         self.replayable = True
         self.pool: Pool | None = None
         self.connection: Upstream | None = None
+        # Watches over the first try, where a slow one is followed by a second.
+        self.hedge: Hedge | None = None
         # What a mirror gets; then it is `downstream`, too.
         self.tee: Tee | None = None
         # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
@@ -339,6 +342,8 @@ class Exchange:
         if not self.request_complete:
             self.downstream.resume_reading()
         connection.send_request(self, self.pending, self.request_complete)
+        if self.pool is not None and self.pool.hedges is not None and self.request_complete:
+            self.pool.hedges.sent(self, self.upstream_started)
 
     def not_connected(self, failure: Failure, endpoint_index: int) -> None:
         """No connection could be had, so nothing has been sent yet: each endpoint is tried once, and more often where
@@ -359,9 +364,12 @@ class Exchange:
             self.fail(failure)
 
     def _is_sent_again(self, condition: int, status: int = 0, retry_after: bytes | None = None) -> bool:
-        """Sends it again, now or later, if its upstream's retries say so. `condition` is one of policy.retry."""
+        """Sends it again, now or later, if its upstream's retries say so, or leaves it to the second try that is under
+        way. `condition` is one of policy.retry; 0: nothing that is retried after."""
+        if self.hedge is not None and self.hedge.goes_on(status):
+            return True
         pool = self.pool
-        if pool is None or pool.retries is None or self.answer != AWAITED:
+        if not condition or pool is None or pool.retries is None or self.answer != AWAITED:
             return False
         has_others = pool.has_others(self.tried)
         # What one endpoint asks for is nothing to another.
@@ -430,6 +438,8 @@ class Exchange:
             if self.replayable:
                 self.pending_trailers = trailers
             self.connection.end_body(trailers)
+            if self.pool is not None and self.pool.hedges is not None and self.answer == AWAITED:
+                self.pool.hedges.sent(self, self.gateway.now())
 
     def client_left(self, failure: Failure) -> None:
         """Nobody waits for the answer any more."""
@@ -451,6 +461,8 @@ class Exchange:
             observer.responded(self.endpoint_index, self.upstream_s, response.status)
         if response.status >= _LEAST_RETRIED and self._answer_is_retried(response, complete):
             return
+        if self.hedge is not None:
+            self.hedge.answered()
         if complete:
             self.connection = None
             if observer is not None:
@@ -535,7 +547,8 @@ class Exchange:
         """
         self.connection = None
         if unanswered and reused and self.replayable and self.request.method in IDEMPOTENT:
-            self._forward(True)
+            if self.hedge is None or not self.hedge.goes_on(0):
+                self._forward(True)
             return
         observer = None if self.pool is None else self.pool.observer
         if failure is errors.RESPONSE_TIMEOUT:
@@ -549,7 +562,7 @@ class Exchange:
         self.tried |= 1 << self.endpoint_index
         if self.pool is not None:
             self.pool.tried_in_vain(self.endpoint_index, condition)
-        if not condition or not self._is_sent_again(condition):
+        if not self._is_sent_again(condition):
             self.fail(failure)
 
     def _has_succeeded(self, status: int) -> None:
@@ -637,6 +650,8 @@ class Exchange:
         return self.connection is None and self.answer == AWAITED
 
     def _release(self) -> None:
+        if self.hedge is not None:
+            self.hedge.dropped()
         if self.connection is not None:
             self.connection.discard()
             self.connection = None

@@ -90,6 +90,7 @@ class Upstream(Protocol):
 
     endpoint_name: str
     endpoint_index: int  # in the snapshot's list
+    exchange: Exchange | None  # who is told of the answer
     congested: bool  # what is written to it waits
 
     def send_request(self, exchange: Exchange, first: bytes, complete: bool) -> None:
@@ -148,6 +149,33 @@ class Retries(Protocol):
     def wait_s(self, exchange: Exchange, condition: int, status: int, retry_after: bytes | None) -> float:
         """How long to wait before; negative: it is not. `condition` is one of policy.retry."""
 
+    def may_hedge(self, exchange: Exchange) -> bool:
+        """Whether it is sent a second time now, with its first try still awaited; then the budget has paid for it."""
+
+    def names_status(self, exchange: Exchange, status: int) -> bool:
+        """Whether an answer of that status is one to retry after, if all else allows it."""
+
+
+class Hedge(Protocol):
+    """Watches over the first try of a request, and sends a second one when that is slow."""
+
+    def answered(self) -> None:
+        """The first try has an answer that the client gets."""
+
+    def goes_on(self, status: int) -> bool:
+        """The first try has failed, or, if `status` isn't 0, has an answer of that status. Whether a second one is
+        under way that may do better: then it is the exchange's only one from here on."""
+
+    def dropped(self) -> None:
+        """Nobody waits for an answer any more."""
+
+
+class Hedges(Protocol):
+    """An upstream's hedging."""
+
+    def sent(self, exchange: Exchange, now: float) -> None:
+        """A request is out whole, and its answer is awaited."""
+
 
 class Pool(Protocol):
     """An upstream's connections."""
@@ -156,6 +184,7 @@ class Pool(Protocol):
     host: bytes  # the Host of a request that came without one
     observer: Observer | None  # told of what becomes of requests
     retries: Retries | None  # None: what fails is not sent again
+    hedges: Hedges | None  # None: nothing is sent twice for being slow
     sticky: StickyCookie | None  # None: no cookie brings its clients back
 
     def acquire(self, exchange: Exchange, fresh: bool) -> Upstream | None:
@@ -167,6 +196,9 @@ class Pool(Protocol):
 
     def has_others(self, tried: int) -> bool:
         """Whether an endpoint is available whose bit is not set in `tried`."""
+
+    def has_room(self, tried: int) -> bool:
+        """Whether such an endpoint takes a request at once."""
 
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         """Calls its `try_again` after a while."""

@@ -17,7 +17,7 @@ from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.health import PANIC_THRESHOLD, HealthSettings
 from fastgw.policy.mirror import MirrorSettings
 from fastgw.policy.outlier import OutlierSettings
-from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, RetrySettings
+from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, HedgeSettings, RetrySettings
 from fastgw.policy.router import Router
 from fastgw.policy.sticky_cookie import StickySettings
 from fastgw.policy.tls_session import CertificateNames
@@ -173,6 +173,10 @@ class RetryPolicy:
     budget_share: float = BUDGET_SHARE
     budget_floor: float = BUDGET_FLOOR_PER_SECOND
     max_body: int = 64 * 1024
+    # When a second try goes out while the first is awaited; None: no route asks for it.
+    hedge: HedgeSettings | None = None
+    # What holds for a route that says nothing of it.
+    hedges_by_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +295,8 @@ class Route:
     # What it says of its upstream's retries.
     retries: bool = True
     retries_any_method: bool = False
+    # Whether slow ones are sent twice; None: as the upstream says.
+    hedges: bool | None = None
     request_edits: HeaderEdits | None = None
     response_edits: HeaderEdits | None = None
     mirror: Mirror | None = None

@@ -17,7 +17,7 @@ from fastgw.http1.parse_response import parse_response
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.policy.sticky_cookie import StickyCookie
 from fastgw.policy.tls_session import TlsSession
-from fastgw.ports import Observer, Retries
+from fastgw.ports import Hedges, Observer, Retries
 from fastgw.snapshot import Snapshot
 
 _LISTENER = '[[listeners]]\nname = "in"\naddress = "127.0.0.1:0"\n'
@@ -203,6 +203,7 @@ class FakePool:
         self.all_endpoints = (1 << endpoints) - 1
         self.observer: Observer | None = None
         self.retries: Retries | None = None
+        self.hedges: Hedges | None = None
         self.sticky: StickyCookie | None = None
         # Seconds that were asked for.
         self.waits: list[float] = []
@@ -231,6 +232,9 @@ class FakePool:
 
     def tried_in_vain(self, endpoint: int, condition: int) -> None:
         self.vain.append((endpoint, condition))
+
+    def has_room(self, tried: int) -> bool:
+        return tried != self.all_endpoints
 
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         self.waits.append(wait_s)

@@ -30,8 +30,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "gateway": ("errors", "http1", "policy", "snapshot", "ports"),
     "identification": ("errors", "http1", "policy", "snapshot", "ports", "gateway"),
     "exchange": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification"),
+    "hedging": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification", "exchange"),
     "net": (
-        *("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification", "exchange"),
+        *("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification", "exchange", "hedging"),
         *("counters", "rows"),
     ),
     # Cold, and beside the line: what it makes is a snapshot.
@@ -46,6 +47,7 @@ BELOW: dict[str, tuple[str, ...]] = {
             "gateway",
             "identification",
             "exchange",
+            "hedging",
             "counters",
             "rows",
             "net",
@@ -66,6 +68,7 @@ HOT_WITHOUT_IO = (
     "gateway",
     "identification",
     "exchange",
+    "hedging",
     "counters",
     "rows",
 )
@@ -288,6 +291,7 @@ def test_the_layers_themselves_have_no_circle() -> None:
         "gateway",
         "identification",
         "exchange",
+        "hedging",
         "net",
     )
     for name in ("__init__", *hot, "config"):

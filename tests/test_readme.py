@@ -51,6 +51,7 @@ DESCRIBED: dict[type[BaseModel], str] = {
     resilience.Health: "`health` checks each endpoint",
     resilience.Outliers: "`outliers` looks at the answers",
     resilience.Retry: "#### Retries",
+    resilience.Hedge: "`hedge` is a second try",
     resilience.RouteRetry: "A route's `retry` as a table:",
     resilience.Breaker: "`breaker` refuses requests",
     resilience.Concurrency: "`concurrency` refuses with 503",

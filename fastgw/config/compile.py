@@ -19,6 +19,7 @@ from fastgw.config.discovery import Discover
 from fastgw.config.document import Path, touches
 from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Report, path_text
+from fastgw.config.resilience import RouteRetry
 from fastgw.config.route_checks import json_text
 from fastgw.config.tls_files import ListenerFiles, PemFiles, TlsFiles
 from fastgw.policy.breaker import BreakerSettings
@@ -56,13 +57,14 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
     """The snapshot of a configuration without problems; relative paths in it start from `base`. `tls_files` is what
     the files of its TLS hold."""
     server = config.server
+    hedged = _hedged_upstreams(config)
     return Snapshot(
         listeners=tuple(
             _listener(index, listener, base, tls_files.listeners.get(index))
             for index, listener in enumerate(config.listeners)
         ),
         upstreams={
-            name: _upstream(name, upstream, base, tls_files.upstreams.get(name))
+            name: _upstream(name, upstream, name in hedged, base, tls_files.upstreams.get(name))
             for name, upstream in config.upstreams.items()
         },
         routes=tuple(_route(index, route, config.defaults) for index, route in enumerate(config.routes)),
@@ -140,7 +142,15 @@ def _address(address: HostPort, base: FilePath) -> Address:
     return Address(address.host, address.port)
 
 
-def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFiles | None) -> Upstream:
+def _hedged_upstreams(config: schema.Config) -> set[str]:
+    """Those with routes that ask for hedging."""
+    asking = [route for route in config.routes if route.retry and route.retry.hedge]
+    return {part.upstream for route in asking for part in route.upstream or ()}
+
+
+def _upstream(
+    name: str, upstream: schema.Upstream, is_hedged: bool, base: FilePath, files: PemFiles | None
+) -> Upstream:
     discover = upstream.discover
     # Whoever speaks for the name that is looked up is one of its addresses.
     found_name = discover.dns.host if discover is not None and discover.dns is not None else ""
@@ -154,7 +164,7 @@ def _upstream(name: str, upstream: schema.Upstream, base: FilePath, files: PemFi
         sticky=sticky_settings(upstream.sticky, f"fastgw_{name}") if upstream.sticky else None,
         health=health_check(upstream.health) if upstream.health else None,
         outliers=outlier_settings(upstream.outliers) if upstream.outliers else None,
-        retry=retries(upstream.retry) if upstream.retry else None,
+        retry=retries(upstream.retry, is_hedged) if upstream.retry else None,
         breaker=BreakerSettings(**upstream.breaker.model_dump()) if upstream.breaker else None,
         concurrency=ConcurrencySettings(**upstream.concurrency.model_dump()) if upstream.concurrency else None,
         **upstream.model_dump(exclude=_MADE_APART),
@@ -230,10 +240,17 @@ def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
         timeout=timeout or 0.0,
         retries=route.retry is not False,
         retries_any_method=route.retry.any_method if route.retry else False,
+        hedges=_hedges(route.retry),
         request_edits=_edits(request),
         response_edits=_edits(response),
         mirror=mirror_settings(route.mirror) if route.mirror is not None else None,
     )
+
+
+def _hedges(retry: RouteRetry | Literal[False] | None) -> bool | None:
+    if retry is None:
+        return None
+    return retry is not False and retry.hedge
 
 
 def _rewrite(route: schema.Route, defaults: schema.Defaults) -> Rewrite | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fastgw.config.resilience import Health, Outliers, Retry
+from typing import Literal
+
+from fastgw.config.resilience import Health, Hedge, Outliers, Retry
 from fastgw.policy import retry as retry_policy
 from fastgw.policy.health import HealthSettings
 from fastgw.policy.outlier import OutlierSettings
-from fastgw.policy.retry import RetrySettings
+from fastgw.policy.retry import HedgeSettings, RetrySettings
 from fastgw.snapshot import HealthCheck, RetryPolicy
 
 _CONDITIONS = {
@@ -41,8 +43,10 @@ def outlier_settings(outliers: Outliers) -> OutlierSettings:
     )
 
 
-def retries(retry: Retry) -> RetryPolicy:
-    conditions = 0
+def retries(retry: Retry, is_hedge_asked_for: bool) -> RetryPolicy:
+    """`is_hedge_asked_for`: by a route."""
+    hedge = _hedge_settings(retry.hedge, is_hedge_asked_for)
+    conditions = retry_policy.SLOW if hedge is not None else 0
     for condition in retry.on:
         conditions |= _CONDITIONS.get(condition, retry_policy.STATUS)
     settings = RetrySettings(
@@ -53,4 +57,12 @@ def retries(retry: Retry) -> RetryPolicy:
         max_backoff=retry.max_backoff,
         max_retry_after=retry.max_retry_after,
     )
-    return RetryPolicy(settings, retry.budget, retry.budget_floor, retry.max_body)
+    is_for_all = retry.hedge is not False and retry.hedge.all_routes
+    return RetryPolicy(settings, retry.budget, retry.budget_floor, retry.max_body, hedge, is_for_all)
+
+
+def _hedge_settings(hedge: Hedge | Literal[False], is_asked_for: bool) -> HedgeSettings | None:
+    """None: no route of the upstream needs them."""
+    if hedge is False:
+        return HedgeSettings() if is_asked_for else None
+    return HedgeSettings(hedge.quantile, hedge.min_delay) if is_asked_for or hedge.all_routes else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from fastgw.config import resilience_values as r
 from fastgw.config import values as v
 from fastgw.config.table import Table, setting
+from fastgw.config.values import OnOrOff
 
 
 class Health(Table):
@@ -34,6 +37,14 @@ class Outliers(Table):
     max_ejected: r.Share = setting("50%", "The share of the endpoints that may be ejected at once.")
 
 
+class Hedge(Table):
+    """When a second try goes out, to another endpoint, while the first is awaited."""
+
+    quantile: r.Share = setting("95%", "After the time within which this share of the answers comes.")
+    min_delay: v.Duration = setting("10ms", "But not sooner.")
+    all_routes: v.Flag = setting(True, "Whether it is for all routes to the upstream; false: for those that ask.")
+
+
 class Retry(Table):
     """When a request is sent again, to another endpoint if there is one."""
 
@@ -47,12 +58,16 @@ class Retry(Table):
     max_backoff: v.Duration = setting("250ms", "The longest such wait.")
     max_retry_after: v.DurationOrZero = setting("1s", "Whoever asks for more by Retry-After gets no retry.")
     max_body: v.SizeOrZero = setting("64KiB", "A request whose body is larger is not kept to be sent again.")
+    hedge: Annotated[Hedge | Literal[False], OnOrOff(Hedge)] = setting(
+        False, "Whether and when a slow request is sent to a second endpoint; true: with all the defaults."
+    )
 
 
 class RouteRetry(Table):
     """What a route says of its upstream's retries."""
 
     any_method: v.Flag = setting(False, "Its requests may be sent twice whatever their method.")
+    hedge: v.Flag | None = setting(None, "Whether slow ones are sent to a second endpoint; as the upstream if absent.")
 
 
 class Breaker(Table):

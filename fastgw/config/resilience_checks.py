@@ -9,6 +9,9 @@ from fastgw.config.problems import Report
 from fastgw.config.resilience import Concurrency, Health, Outliers, Retry
 from fastgw.config.schema import Route, Upstream
 
+# Of a smaller share more is lost by the load than can be won by the second answer.
+_HEDGE_QUANTILE_MIN = 0.5
+
 
 def check_resilience(path: Path, upstream: Upstream, report: Report) -> None:
     """Reports all contradictions in those of an upstream."""
@@ -38,8 +41,11 @@ def _check_outliers(path: Path, outliers: Outliers, report: Report) -> None:
 
 
 def _check_retry(path: Path, retry: Retry, report: Report) -> None:
-    if not retry.on:
+    if not retry.on and not retry.hedge:
         report.at_value((*path, "on"), "nothing is retried after", "name something, or write retry = false")
+    if retry.hedge and retry.hedge.quantile < _HEDGE_QUANTILE_MIN:
+        where: Path = (*path, "hedge", "quantile")
+        report.at_value(where, "more than half of the requests would be sent twice", 'write "95%"')
     if retry.max_backoff < retry.backoff:
         key = "max_backoff" if "max_backoff" in retry.model_fields_set else "backoff"
         report.at_value((*path, key), "max_backoff is shorter than backoff", "write a longer one")
@@ -55,11 +61,13 @@ def check_route_retry(
     path: Path, route: Route, upstreams: Mapping[str, Upstream], report: Report, broken: frozenset[Path]
 ) -> None:
     """Reports what a route asks of retries that an upstream of it does not have. `path` is that of its retry."""
-    if not route.retry or not route.retry.any_method:
+    if not route.retry:
         return
+    asked = [key for key in ("any_method", "hedge") if getattr(route.retry, key)]
     for part in route.upstream or ():
         upstream = upstreams.get(part.upstream)
         if upstream is None or upstream.retry or touches(broken, ("upstreams", part.upstream, "retry")):
             continue
-        message = f"upstream {part.upstream} sends nothing again"
-        report.at_value((*path, "any_method"), message, f"write retry = true in [upstreams.{part.upstream}]")
+        for key in asked:
+            message = f"upstream {part.upstream} sends nothing again"
+            report.at_value((*path, key), message, f"write retry = true in [upstreams.{part.upstream}]")

@@ -10,6 +10,7 @@ from fastgw.config.document import Path, touches
 from fastgw.config.mirror import Mirror
 from fastgw.config.patterns import PathPattern, Template
 from fastgw.config.problems import Report, did_you_mean, names_there_are, quoted
+from fastgw.config.resilience import RouteRetry
 from fastgw.config.schema import HeaderEdits, MessageEdits, Redirect, Respond, Rewrite, Route, Split
 
 # RFC 9110 §15.3.5, §15.3.6 and §15.4.5: answers that have no body.
@@ -49,14 +50,15 @@ def _check_goal(path: Path, route: Route, report: Report) -> None:
         report.at_key((*path, other), f"contradicts {goals[0]}", f"keep one of {quoted(goals)}")
     if goals[0] == "upstream":
         return
-    for key, says in (("rewrite", route.rewrite), ("request", route.request), ("mirror", route.mirror)):
-        if says is not None and not _is_switched_off(says):
+    ways = (("rewrite", route.rewrite), ("request", route.request), ("mirror", route.mirror), ("retry", route.retry))
+    for key, says in ways:
+        if says and not _is_switched_off(says):
             report.at_key(
                 (*path, key), f"contradicts {goals[0]}: the request goes to no upstream", "remove one of them"
             )
 
 
-def _is_switched_off(table: Rewrite | MessageEdits | Mirror) -> bool:
+def _is_switched_off(table: Rewrite | MessageEdits | Mirror | RouteRetry) -> bool:
     return all(getattr(table, name) is False for name in table.model_fields_set)
 
 

@@ -20,6 +20,7 @@ from fastgw.net import proxy_header
 from fastgw.net.clock import Sweep
 from fastgw.net.dial import Dialer
 from fastgw.net.endpoint_states import EndpointStates
+from fastgw.net.hedges import Hedges
 from fastgw.net.retries import Retries
 from fastgw.net.upstream import IDLE, UpstreamConnection
 from fastgw.rows import Rows
@@ -63,6 +64,10 @@ class UpstreamPool:
         states = EndpointStates(upstream, gateway.now, gateway.chance, report, rows=rows)
         self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
         self.retries: ports.Retries | None = self._retries
+        self.hedges: ports.Hedges | None = None
+        hedge = upstream.retry.hedge if upstream.retry else None
+        if upstream.retry and hedge:
+            self.hedges = Hedges(hedge, upstream.retry.hedges_by_default, gateway, loop)
         self._counts_requests = self._retries is not None or states.admission is not None
         # What is left of its time when an idle connection is no longer taken for open.
         self._looked_at_s = upstream.idle_timeout - _TRUSTED_IDLE_S
@@ -179,6 +184,10 @@ class UpstreamPool:
         """How it is now, into the rows of counters."""
         self._row[QUEUED] = len(self._queue)
         self.states.write_levels(self._idle, self._row)
+
+    def has_room(self, tried: int) -> bool:
+        """Whether some such endpoint takes a request at once."""
+        return not self._is_full() and self._is_free(self.states.excluded(tried))
 
     def try_again(self, exchange: Exchange, wait_s: float) -> None:
         """Lets it go on after a while."""
@@ -329,7 +338,7 @@ class UpstreamPool:
             exchange = waiting[1]
             if not exchange.is_waiting():
                 continue
-            if not self._has_room(exchange):
+            if not self._is_free(self._unavailable(exchange)):
                 # All that is free is excluded for it: its place and its time stay as they are.
                 passed_over.append(waiting)
                 continue
@@ -354,8 +363,9 @@ class UpstreamPool:
         present = (count for index, count in enumerate(self.active) if not self._gone >> index & 1)
         return min(present, default=self.upstream.max_connections)
 
-    def _has_room(self, exchange: Exchange) -> bool:
-        limit, unavailable = self.upstream.max_connections, self._unavailable(exchange)
+    def _is_free(self, unavailable: int) -> bool:
+        """Whether some endpoint takes a request at once that is not one of those."""
+        limit = self.upstream.max_connections
         return any(count < limit and not unavailable >> index & 1 for index, count in enumerate(self.active))
 
     def _expire_queue(self, now: float) -> None:

@@ -265,8 +265,9 @@ class UpstreamConnection(asyncio.Protocol):
             if remaining > 0:
                 self._begin_body(remaining)
                 exchange.response_head(response, rest, False)
-                if remaining >= SPLICE_MIN and self.exchange is exchange:
-                    self._prepare_splice(exchange)
+                # Not `exchange`: that may have been a second try, whose answer was taken over.
+                if remaining >= SPLICE_MIN and self.exchange is not None:
+                    self._prepare_splice(self.exchange)
                 return
             if remaining < 0:
                 # Bytes after the answer are nobody's; the connection can't be used again.
@@ -326,8 +327,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._decoder = decoder
             self._begin_body(0)
             exchange.response_head(response, first, False)
-            if decoder.complete and self.exchange is exchange:
-                self._end_chunks(exchange, decoder)
+            # As above.
+            if decoder.complete and self.exchange is not None:
+                self._end_chunks(self.exchange, decoder)
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         decoder = self._decoder

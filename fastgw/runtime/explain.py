@@ -13,6 +13,7 @@ from fastgw.counters import COLUMN_SIZE
 from fastgw.errors import ConfigError, Failure, Problem
 from fastgw.exchange import AWAITED, Exchange
 from fastgw.gateway import Gateway
+from fastgw.hedging import is_hedged
 from fastgw.http1.encode import status_line
 from fastgw.http1.fields import values
 from fastgw.http1.message import Data
@@ -20,7 +21,7 @@ from fastgw.http1.parse import RequestParser
 from fastgw.net.endpoint_states import EndpointStates
 from fastgw.policy.forwarded import lines_before_host
 from fastgw.policy.tls_session import TlsSession
-from fastgw.ports import Observer, Pool, Retries
+from fastgw.ports import Hedges, Observer, Pool, Retries
 from fastgw.snapshot import Route, Snapshot, Upstream
 
 # An address of the documentation (RFC 5737), for the client of a made-up request.
@@ -120,8 +121,10 @@ def _read_outcome(explanation: Explanation, exchange: Exchange, downstream: _NoC
         mirror = route.mirror
         steps.append(Step("mirror", f"upstream {mirror.upstream}", f"{100 * mirror.sample:g} % of the requests"))
     if explanation.upstream is not None:
-        verdict, why = _endpoint(snapshot.upstreams[explanation.upstream], exchange)
+        upstream = snapshot.upstreams[explanation.upstream]
+        verdict, why = _endpoint(upstream, exchange)
         steps.append(Step("pick endpoint", verdict, why))
+        steps += _hedge(upstream, exchange)
 
 
 def _why_route(exchange: Exchange) -> str:
@@ -170,6 +173,18 @@ def _endpoint(upstream: Upstream, exchange: Exchange) -> tuple[str, str]:
         return "any", f"the request has no {what}{spared}"
     names = [endpoint.name for endpoint in upstream.endpoints if not endpoint.backup]
     return " or ".join(names), f"by {upstream.balance}{spared}"
+
+
+def _hedge(upstream: Upstream, exchange: Exchange) -> list[Step]:
+    """That a slow one is sent twice, if it is."""
+    retry = upstream.retry
+    if retry is None or retry.hedge is None or not is_hedged(exchange, retry.hedges_by_default):
+        return []
+    if len(upstream.endpoints) == 1:
+        return [Step("hedge", "no second try", "there is no other endpoint")]
+    share, least_ms = 100 * retry.hedge.quantile, 1e3 * retry.hedge.min_delay
+    why = f"when it takes longer than {share:g} % of the answers, and {least_ms:g} ms at least"
+    return [Step("hedge", "a second try on another endpoint", why)]
 
 
 def _states(upstream: Upstream) -> EndpointStates:
@@ -231,6 +246,7 @@ class _NoPool:
         self.host = upstream.name.encode()
         self.observer: Observer | None = None
         self.retries: Retries | None = None
+        self.hedges: Hedges | None = None
         self.sticky = _states(upstream).sticky
 
     def acquire(self, exchange: Exchange, fresh: bool) -> None: ...
@@ -238,6 +254,9 @@ class _NoPool:
     def forget(self, exchange: Exchange) -> None: ...
 
     def has_others(self, tried: int) -> bool:
+        return False
+
+    def has_room(self, tried: int) -> bool:
         return False
 
     def try_again(self, exchange: Exchange, wait_s: float) -> None: ...

@@ -12,6 +12,7 @@ from fastgw import snapshot
 from fastgw.config import schema
 from fastgw.config.load import load_text
 from fastgw.policy.mirror import MirrorSettings
+from fastgw.policy.retry import SLOW, HedgeSettings
 from fastgw.policy.router import Router
 from fastgw.snapshot import Address, HeaderEdits, LocalReply, PathTemplate, Route
 from tests.config.sources import load
@@ -310,3 +311,27 @@ def test_a_mirror_has_the_same_defaults_in_the_language_as_in_the_snapshot() -> 
     assert compared.mirror == snapshot.Mirror("b", sample=0.05, compare=settings, compare_sample=0.01)
     whole = load(f'{others}[[routes]]\nupstream = "a"\nmirror = {{ upstream = "b", compare = true }}\n').snapshot.routes
     assert whole[0].mirror == snapshot.Mirror("b", compare=MirrorSettings())
+
+
+HEDGED = '[upstreams.a]\nendpoints = ["h:1"]\nretry = {retry}\n[[routes]]\nupstream = "a"\n{route}\n'
+
+
+@pytest.mark.parametrize(
+    ("retry", "route", "expected"),
+    [
+        ("true", "", (None, False, None)),
+        ("true", "retry.hedge = true", (HedgeSettings(), False, True)),
+        ("{ hedge = true }", "", (HedgeSettings(), True, None)),
+        ("{ hedge = true }", "retry.hedge = false", (HedgeSettings(), True, False)),
+        ("{ hedge = true }", "retry = false", (HedgeSettings(), True, False)),
+        ('{ hedge = { quantile = "99%", min_delay = "1s" } }', "", (HedgeSettings(0.99, 1.0), True, None)),
+        ("{ hedge = { all_routes = false } }", "", (None, False, None)),
+        ("{ hedge = { all_routes = false } }", "retry.hedge = true", (HedgeSettings(), False, True)),
+    ],
+)
+def test_hedging_is_there_where_a_route_or_all_of_them_have_it(retry: str, route: str, expected: object) -> None:
+    compiled = load(HEDGED.format(retry=retry, route=route)).snapshot
+    policy = compiled.upstreams["a"].retry
+    assert policy is not None
+    assert (policy.hedge, policy.hedges_by_default, compiled.routes[0].hedges) == expected
+    assert (policy.settings.conditions & SLOW > 0) == (policy.hedge is not None)

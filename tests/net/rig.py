@@ -32,14 +32,19 @@ def no_report(message: str) -> None:
 
 
 class FakeLoop:
-    """Runs what it is given when it is told to."""
+    """Runs what it is given when it is told to, and its timers when the clock says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+        self._now = now
         self._ready: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
         self.connecting = 0
 
     def call_soon(self, call: Callable[..., None], *arguments: Any) -> None:
         self._ready.append((call, arguments))
+
+    def call_later(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+        self.timers.append((self._now() + seconds, call, arguments))
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Nobody is there to connect to: the request waits for ever."""
@@ -48,6 +53,9 @@ class FakeLoop:
         return cast("asyncio.Future[None]", _NoTask())
 
     def run(self) -> None:
+        due = [timer for timer in self.timers if timer[0] <= self._now()]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        self._ready.extend(timer[1:] for timer in due)
         while self._ready:
             call, arguments = self._ready.popleft()
             call(*arguments)
@@ -160,11 +168,11 @@ class Wire(asyncio.Transport):
 
 
 class Rig:
-    """One listener and one upstream with one endpoint, `a`."""
+    """One listener and one upstream, `a`, with one endpoint unless the configuration has more."""
 
     def __init__(self, config: str = CONFIG) -> None:
         self.clock = Clock()
-        self.loop = FakeLoop()
+        self.loop = FakeLoop(self.clock)
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         snapshot = snapshot_of(config)
         pools: dict[str, Any] = {}
@@ -204,12 +212,12 @@ class Rig:
         connection.connection_made(wire)
         return wire
 
-    def backend(self) -> Wire:
-        """A connection to the endpoint, idle in the pool."""
-        connection = UpstreamConnection(self.pool, 0, "b:1")
+    def backend(self, endpoint: int = 0) -> Wire:
+        """A connection to an endpoint, idle in the pool."""
+        connection = UpstreamConnection(self.pool, endpoint, f"b:{endpoint + 1}")
         wire = Wire(self.loop, connection, ("203.0.113.1", 80))
         connection.connection_made(wire)
-        self.pool.active[0] += 1
+        self.pool.active[endpoint] += 1
         self.pool.release(connection)
         return wire
 

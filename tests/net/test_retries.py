@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from fastgw.net.retries import Retries
-from fastgw.policy.retry import CONNECT_FAILURE, RESET, STATUS, TIMEOUT, RetrySettings
+from fastgw.policy.retry import CONNECT_FAILURE, RESET, SLOW, STATUS, TIMEOUT, RetrySettings
 from fastgw.snapshot import RetryPolicy, Route
 from tests.fakes import Clock
 
@@ -32,6 +32,10 @@ def wait(
     retries: Retries, exchange: FakeExchange, condition: int, status: int = 0, after: bytes | None = None
 ) -> float:
     return retries.wait_s(cast(Any, exchange), condition, status, after)
+
+
+def may_hedge(retries: Retries, exchange: FakeExchange) -> bool:
+    return retries.may_hedge(cast(Any, exchange))
 
 
 @pytest.fixture
@@ -80,3 +84,35 @@ def test_what_is_refused_for_its_retry_after_is_not_charged() -> None:
     assert wait(retries, FakeExchange(), STATUS, 503, b"9") < 0
     assert wait(retries, FakeExchange(), STATUS, 503) >= 0
     assert wait(retries, FakeExchange(), STATUS, 503) < 0
+
+
+HEDGING = RetryPolicy(replace(SETTINGS, conditions=RESET | STATUS | SLOW), budget_share=0.0, budget_floor=0.2)
+
+
+def test_a_second_try_is_a_retry_that_the_budget_pays_for() -> None:
+    retries = Retries(HEDGING, Clock(), lambda: 0.0, lambda: 0.5)
+    assert [may_hedge(retries, FakeExchange()) for _ in range(3)] == [True, True, False]
+    assert wait(retries, FakeExchange(), RESET) < 0
+
+
+def test_a_second_try_is_refused_where_a_retry_is() -> None:
+    retries = Retries(HEDGING, Clock(), lambda: 0.0, lambda: 0.5)
+    post, gone, large = FakeExchange(method=b"POST"), FakeExchange(), FakeExchange()
+    gone.replayable = False
+    large.pending = bytes(retries.max_body + 1)
+    for exchange in (post, gone, large, FakeExchange(retries=3)):
+        assert not may_hedge(retries, exchange)
+    assert may_hedge(retries, FakeExchange(replace(ROUTE, retries_any_method=True), b"POST"))
+
+
+def test_without_hedging_there_is_no_second_try(retries: Retries) -> None:
+    assert not may_hedge(retries, FakeExchange())
+
+
+def test_an_answer_is_worth_less_when_its_status_is_retried_after() -> None:
+    retries = Retries(HEDGING, Clock(), lambda: 0.0, lambda: 0.5)
+    for status, expected in ((503, True), (500, False), (404, False)):
+        assert retries.names_status(cast(Any, FakeExchange()), status) == expected
+    assert not retries.names_status(cast(Any, FakeExchange(replace(ROUTE, retries=False))), 503)
+    without = Retries(RetryPolicy(RetrySettings()), Clock(), lambda: 0.0, lambda: 0.5)
+    assert not without.names_status(cast(Any, FakeExchange()), 503)

@@ -219,3 +219,23 @@ def test_a_mirror_is_told() -> None:
     mirror = 'mirror = { upstream = "a", sample = "5%" }'
     snapshot = snapshot_of(CONFIG.replace('match.headers = { X-Beta = "1" }', mirror))
     assert steps(explain(snapshot, "GET", "/beta", []))[-2] == "mirror: upstream a (5 % of the requests)"
+
+
+@pytest.mark.parametrize(
+    ("retry", "endpoints", "method", "told"),
+    [
+        (
+            "{ hedge = true }",
+            '["c:1", "c:2"]',
+            "GET",
+            "hedge: a second try on another endpoint "
+            "(when it takes longer than 95 % of the answers, and 10 ms at least)",
+        ),
+        ("{ hedge = true }", '["c:1"]', "GET", "hedge: no second try (there is no other endpoint)"),
+        ("{ hedge = true }", '["c:1", "c:2"]', "POST", "pick endpoint: c:1 or c:2 (by round-robin)"),
+        ("true", '["c:1", "c:2"]', "GET", "pick endpoint: c:1 or c:2 (by round-robin)"),
+    ],
+)
+def test_hedging_is_told(retry: str, endpoints: str, method: str, told: str) -> None:
+    config = CONFIG.replace('endpoints = ["c:1"]', f"endpoints = {endpoints}\nretry = {retry}")
+    assert steps(explain(snapshot_of(config), method, "/beta", [("X-Beta", "1")]))[-1] == told
