@@ -89,6 +89,11 @@ WORKLOADS: tuple[Workload, ...] = (
         peers=("fastgw", "fastgw-guarded", "nginx"),
     ),
     Workload(
+        "hedge",
+        "small JSON, bare heads; retries without hedging, and with it, while nothing is sent twice",
+        peers=("fastgw-retries", "fastgw-hedging", "nginx"),
+    ),
+    Workload(
         "json-browser",
         "small JSON, 12 browser headers, 1,000 routes",
         heads=Heads.BROWSER,

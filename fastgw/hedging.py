@@ -63,8 +63,13 @@ class Hedge:
 
     def answered(self) -> None:
         exchange = self.exchange
-        if exchange is not None:
-            self.delay.sample(exchange.upstream_started + exchange.upstream_s - self.sent_at)
+        if exchange is None:
+            return
+        self.delay.sample(exchange.upstream_started + exchange.upstream_s - self.sent_at)
+        if self.second is None:
+            # As `ended`, for nearly all requests.
+            self.exchange = exchange.hedge = None
+        else:
             self.dropped()
 
     def goes_on(self, status: int) -> bool:

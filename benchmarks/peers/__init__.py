@@ -10,5 +10,6 @@ __all__ = ["Peer", "Setup", "all_peers"]
 
 def all_peers() -> dict[str, Peer]:
     """Every peer by name, in the order of the report."""
-    peers: tuple[Peer, ...] = (Fastgw(), Fastgw(guarded=True), Nginx(), Nginx(reuseport=True), Haproxy())
+    ours = (Fastgw(), Fastgw("fastgw-guarded"), Fastgw("fastgw-retries"), Fastgw("fastgw-hedging"))
+    peers: tuple[Peer, ...] = (*ours, Nginx(), Nginx(reuseport=True), Haproxy())
     return {peer.name: peer for peer in peers}

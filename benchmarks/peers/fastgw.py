@@ -1,4 +1,4 @@
-"""fastgw itself, with nothing set that its users would not set; and once more with all that guards an upstream."""
+"""fastgw itself, with nothing set that its users would not set; and again with what guards an upstream."""
 
 import importlib.util
 import subprocess
@@ -47,17 +47,27 @@ breaker = true
 concurrency = { initial_limit = 1000, min_limit = 1000, max_limit = 1000 }
 """
 
+# What is added to the upstream, by the peer's name. The last two differ in what watching for slow requests costs: there
+# is one endpoint, and so no second try.
+_ADDED = {
+    "fastgw": "",
+    "fastgw-guarded": _GUARDS,
+    "fastgw-retries": "retry = true\n",
+    "fastgw-hedging": "retry = { hedge = true }\n",
+}
+
 DEFAULT_MAX_CONNECTIONS = 10_000
 
 
 class Fastgw:
-    """`guarded`: with health checks, ejection, retries, a breaker and a concurrency limit."""
+    """Its name says with what: "fastgw-guarded" has health checks, ejection, retries, a breaker and a concurrency
+    limit."""
 
     logs_to_stdout = False
 
-    def __init__(self, guarded: bool = False) -> None:
-        self.name = "fastgw-guarded" if guarded else "fastgw"
-        self._guards = _GUARDS if guarded else ""
+    def __init__(self, name: str = "fastgw") -> None:
+        self.name = name
+        self._added = _ADDED[name]
 
     def missing(self) -> str | None:
         found = importlib.util.find_spec("fastgw") and importlib.util.find_spec("fastgw.__main__")
@@ -84,6 +94,6 @@ class Fastgw:
             backend_port=setup.backend_port,
         )
         config = setup.directory / "fastgw.toml"
-        text += self._guards
+        text += self._added
         config.write_text(text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes)))
         return [sys.executable, "-m", "fastgw", "run", str(config)]

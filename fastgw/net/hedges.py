@@ -53,17 +53,19 @@ class Hedges:
     def _look(self) -> None:
         watched, now, seconds = self._watched, self._gateway.now(), self._delay.seconds
         sent_before = now - seconds + _EARLY_S
-        while watched and (watched[0].exchange is None or watched[0].sent_at <= sent_before):
-            self._send_second(watched.popleft())
+        while watched:
+            hedge = watched[0]
+            if hedge.exchange is not None:
+                if hedge.sent_at > sent_before:
+                    break
+                self._is_due(hedge, hedge.exchange)
+            watched.popleft()
         if watched:
             self._loop.call_later(watched[0].sent_at + seconds - now, self._look)
         else:
             self._is_timed = False
 
-    def _send_second(self, hedge: Hedge) -> None:
-        exchange = hedge.exchange
-        if exchange is None:
-            return
+    def _is_due(self, hedge: Hedge, exchange: Exchange) -> None:
         try:
             hedge.is_due()
         except Exception:

@@ -42,6 +42,15 @@ def test_a_guarded_fastgw_has_a_configuration_with_all_guards(tmp_path: Path) ->
     assert not load_text(configuration("fastgw", tmp_path)).snapshot.upstreams["backend"].retry
 
 
+def test_two_fastgws_differ_in_hedging_alone(tmp_path: Path) -> None:
+    with_it = configuration("fastgw-hedging", tmp_path)
+    without = configuration("fastgw-retries", tmp_path)
+    assert with_it.replace("{ hedge = true }", "true") == without
+    retry = load_text(with_it).snapshot.upstreams["backend"].retry
+    assert retry is not None
+    assert retry.hedge is not None
+
+
 def test_nginx_has_a_socket_for_each_worker_only_where_its_name_says_so(tmp_path: Path) -> None:
     assert " reuseport " in configuration("nginx-reuseport", tmp_path)
     assert "reuseport" not in configuration("nginx", tmp_path)
