@@ -22,7 +22,7 @@ from fastgw.http1.message import LENGTH, NO_BODY, Data, RequestHead, ResponseHea
 from fastgw.identification import identify
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.policy.retry import CONNECT_FAILURE, EMPTY_ANSWER, IDEMPOTENT, RESET, STATUS, TIMEOUT
+from fastgw.policy.retry import CONNECT_FAILURE, IDEMPOTENT, STATUS, TIMEOUT, condition_of
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
 from fastgw.ports import Admission, Downstream, Hedge, Pool, Tee, Upstream
@@ -551,13 +551,11 @@ class Exchange:
                 self._forward(True)
             return
         observer = None if self.pool is None else self.pool.observer
-        if failure is errors.RESPONSE_TIMEOUT:
-            condition = TIMEOUT
-            if observer is not None:
+        condition = condition_of(failure, unanswered)
+        if observer is not None:
+            if condition == TIMEOUT:
                 observer.timed_out(self.endpoint_index, self.gateway.now() - self.upstream_started)
-        else:
-            condition = EMPTY_ANSWER if unanswered else RESET if failure is errors.UPSTREAM_RESET else 0
-            if observer is not None:
+            else:
                 observer.failed(self.endpoint_index)
         self.tried |= 1 << self.endpoint_index
         if self.pool is not None:

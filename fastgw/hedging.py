@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from fastgw import errors
-from fastgw.policy.retry import IDEMPOTENT
+from fastgw.policy.retry import CONNECT_FAILURE, IDEMPOTENT, STATUS, TIMEOUT, condition_of
 
 if TYPE_CHECKING:
     from fastgw.errors import Failure
@@ -203,6 +202,7 @@ class SecondTry:
             self._exchange = None
             return
         if endpoint_index >= 0:
+            pool.tried_in_vain(endpoint_index, CONNECT_FAILURE)
             if pool.observer is not None:
                 pool.observer.failed(endpoint_index)
             exchange.tried |= 1 << endpoint_index
@@ -232,6 +232,7 @@ class SecondTry:
             if observer is not None:
                 observer.responded(connection.endpoint_index, now - self.upstream_started, response.status)
             exchange.tried |= 1 << connection.endpoint_index
+            self._pool.tried_in_vain(connection.endpoint_index, STATUS)
             self._gives_up()
             if not complete:
                 connection.discard()
@@ -257,8 +258,10 @@ class SecondTry:
             # As with a first try, it may have been closed before the request came.
             self.send(True)
             return
+        condition = condition_of(failure, unanswered)
+        self._pool.tried_in_vain(connection.endpoint_index, condition)
         if observer is not None:
-            if failure is errors.RESPONSE_TIMEOUT:
+            if condition == TIMEOUT:
                 observer.timed_out(connection.endpoint_index, exchange.gateway.now() - self.upstream_started)
             else:
                 observer.failed(connection.endpoint_index)

@@ -155,6 +155,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/worker_process.py": "tests/end_to_end/test_workers.py",
     "fastgw/runtime/acme_messages.py": "tests/runtime/test_acme.py",
+    "fastgw/net/idle.py": "tests/net/test_pool.py",
     "fastgw/net/origin.py": "tests/net/test_arrival.py",
     "fastgw/net/hsts.py": "tests/end_to_end/test_listener_tls.py",
     "fastgw/net/dial.py": "tests/end_to_end/test_upstream_tls.py",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import select
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -21,8 +20,9 @@ from fastgw.net.clock import Sweep
 from fastgw.net.dial import Dialer
 from fastgw.net.endpoint_states import EndpointStates
 from fastgw.net.hedges import Hedges
+from fastgw.net.idle import OPEN, UNREAD, look_at, newest_that_told
 from fastgw.net.retries import Retries
-from fastgw.net.upstream import IDLE, UpstreamConnection
+from fastgw.net.upstream import UpstreamConnection
 from fastgw.rows import Rows
 
 if TYPE_CHECKING:
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 # A connection that has been idle for less has been watched by the loop all the time; one that has been idle for
 # longer costs a system call to look at.
 _TRUSTED_IDLE_S = 1.0
-
-# What a look at an idle connection shows.
-_OPEN = 0
-_UNREAD = 1  # something to read that the loop has not come to yet
-_GONE = 2
 
 
 class UpstreamPool:
@@ -125,7 +120,7 @@ class UpstreamPool:
         header = b""
         if upstream.proxy_protocol:
             header = self._header(exchange)
-            connection = None if fresh else _newest_that_told(header, idle)
+            connection = None if fresh else newest_that_told(header, idle)
             if connection is not None:
                 return connection
             self._make_room(index)
@@ -137,11 +132,11 @@ class UpstreamPool:
                 connection = idle.pop()
                 if connection.deadline > self.gateway.coarse_now + self._looked_at_s:
                     return connection
-                state = _look_at(connection)
-                if state == _OPEN:
+                state = look_at(connection)
+                if state == OPEN:
                     idle += unread
                     return connection
-                if state == _UNREAD and connection.tls is not None:
+                if state == UNREAD and connection.tls is not None:
                     # A session ticket, or an end: the loop will find out, and nobody is sent there meanwhile.
                     unread.append(connection)
                 else:
@@ -379,26 +374,3 @@ class UpstreamPool:
             self._row[WAITED_US] += self._waited_us(expires)
             if exchange.is_waiting():
                 exchange.not_connected(errors.QUEUE_TIMEOUT, -1)
-
-
-def _look_at(connection: UpstreamConnection) -> int:
-    """Whether an idle connection is still open; anything to read on it means that it isn't, or isn't sane."""
-    if connection.reading != IDLE or connection.transport.is_closing():
-        return _GONE
-    sock = connection.transport.get_extra_info("socket")
-    if sock is None:
-        return _GONE
-    poller = select.poll()
-    poller.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
-    found = poller.poll(0)
-    if not found:
-        return _OPEN
-    return _UNREAD if found[0][1] == select.POLLIN else _GONE
-
-
-def _newest_that_told(header: bytes, idle: list[UpstreamConnection]) -> UpstreamConnection | None:
-    """Takes out the newest idle connection that has begun with that header: no other client may use it."""
-    for position in range(len(idle) - 1, -1, -1):
-        if idle[position].told == header and _look_at(idle[position]) == _OPEN:
-            return idle.pop(position)
-    return None

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf
 
+from fastgw import errors
+from fastgw.errors import Failure
 from fastgw.window import Window
 
 # What went wrong, as bit flags; each failure is one of them.
@@ -48,6 +50,15 @@ _BUDGET_WINDOW_S = 10.0
 # A fifth of the requests, and ten a second for upstreams with little traffic: Finagle's defaults, and Envoy's share.
 BUDGET_SHARE = 0.2
 BUDGET_FLOOR_PER_SECOND = 10.0
+
+
+def condition_of(failure: Failure, is_unanswered: bool) -> int:
+    """What went wrong on a connection, as one of the flags; 0: it is none of them."""
+    if failure is errors.RESPONSE_TIMEOUT:
+        return TIMEOUT
+    if is_unanswered:
+        return EMPTY_ANSWER
+    return RESET if failure is errors.UPSTREAM_RESET else 0
 
 
 @dataclass(frozen=True, slots=True)

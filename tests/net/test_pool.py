@@ -456,14 +456,14 @@ async def test_where_nobody_is_no_room_is_looked_for_those_who_wait(monkeypatch:
     for _ in range(4):
         rig.request()
     await turns()
-    looked_at: list[Exchange] = []
-    has_room = rig.pool._has_room
+    looked_at: list[int] = []
+    is_free = rig.pool._is_free
 
-    def look_at(exchange: Exchange) -> bool:
-        looked_at.append(exchange)
-        return has_room(exchange)
+    def look_at(unavailable: int) -> bool:
+        looked_at.append(unavailable)
+        return is_free(unavailable)
 
-    monkeypatch.setattr(rig.pool, "_has_room", look_at)
+    monkeypatch.setattr(rig.pool, "_is_free", look_at)
     gone.receive(OK)
     await turns()
     assert (first.status, looked_at) == (200, [])
