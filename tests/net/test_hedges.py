@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastgw import errors
 from fastgw.net.hedges import Hedges
@@ -340,3 +343,90 @@ def test_pauses_of_the_second_try_s_connection_are_the_client_s() -> None:
     assert hedged.client.reading
     second.receive(OK)
     assert hedged.answers() == [b"ok"]
+
+
+# Whatever happens, in whatever order.
+
+ANSWERS = {
+    "answers": OK,
+    "answers badly": b"HTTP/1.1 503 Oh\r\nContent-Length: 2\r\n\r\nno",
+    "answers and closes": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+    "begins its answer": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
+    "begins a bad answer": b"HTTP/1.1 503 Oh\r\nContent-Length: 9\r\n\r\nno",
+    "begins a head": b"HTTP/1.1 200",
+    "says something wrong": b"nonsense\r\n\r\n",
+    "gives early hints": b"HTTP/1.1 103 Early Hints\r\n\r\n",
+}
+AT_ONCE = 3
+STEP = st.one_of(
+    st.just("ask"),
+    st.sampled_from([1, 3, 3, 3, 25]),
+    # The oldest or the newest try that is under way.
+    st.tuples(st.sampled_from([0, -1]), st.sampled_from([*ANSWERS, "breaks"])),
+    st.just("leave"),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(STEP, min_size=3, max_size=25))
+def test_every_request_has_one_answer_and_nothing_is_left_over(steps: list[Any]) -> None:
+    config = CONFIG.replace('["b:1", "b:2"]', '["b:1", "b:2", "b:3"]\nresponse_timeout = "1s"\nbody_timeout = "1s"')
+    rig = Rig(config.replace("hedge = true", 'hedge = true, on = ["reset", "503"], budget = "100%"'))
+    hedges = cast(Hedges, rig.pool.hedges)
+    for _ in range(256):
+        hedges._delay.sample(0.1)
+    backends: list[list[Wire]] = [[], [], []]
+    clients: list[Wire] = []
+
+    def tend() -> None:
+        """There are always connections to be had, for nobody is there to connect to."""
+        for endpoint, wires in enumerate(backends):
+            for connection in tuple(rig.pool._idle[endpoint]):
+                connection.close_idle()
+            wires[:] = [wire for wire in wires if not wire.closed]
+            wires += [rig.backend(endpoint) for _ in range(2 * AT_ONCE)]
+
+    def pass_time(ticks: int) -> None:
+        for _ in range(ticks):
+            tend()
+            rig.after(0.05)
+
+    def busy() -> list[Wire]:
+        return [wire for wires in backends for wire in wires if cast(Any, wire.protocol).exchange]
+
+    def tries() -> list[Wire]:
+        return sorted(busy(), key=lambda wire: cast(Any, wire.protocol).exchange.upstream_started)
+
+    asked = 0
+    left: list[Wire] = []
+    for step in steps:
+        tend()
+        if step == "ask":
+            if asked - len(rig.logged) == AT_ONCE:
+                continue
+            asked += 1
+            clients.append(rig.client())
+            clients[-1].receive(GET)
+        elif step == "leave":
+            for client in clients[-1:]:
+                left.append(client)
+                client.lose()
+        elif isinstance(step, int):
+            pass_time(step)
+        else:
+            which, what = step
+            under_way = tries()
+            if under_way and what == "breaks":
+                under_way[which].lose()
+            elif under_way:
+                under_way[which].receive(ANSWERS[what])
+        rig.loop.run()
+        assert sum(rig.pool.active) == len(busy()) <= 2 * (asked - len(rig.logged))
+    pass_time(60)
+    assert rig.pool.active == [0, 0, 0]
+    assert len(rig.logged) == asked
+    assert all(one.hedge is None and one.connection is None for one in rig.logged)
+    for client in clients:
+        heads = [message.start for message in messages(client.sent) if message.start[9:10] != b"1"]
+        assert len(heads) == 1 or (client in left and not heads)
+    assert (hedges._watched, rig.loop.timers, rig.bugs.count) == (deque(), [], 0)
