@@ -74,7 +74,7 @@ class LookUp:
         # A target of "." says that there is no such service.
         services = [record for record in records if record.target.rstrip(".")]
         targets = list(dict.fromkeys(record.target for record in services))
-        answers = await asyncio.gather(*(self._addresses(resolver, target) for target in targets))
+        answers = await self._addresses_of(resolver, targets)
         addresses = {target: found for target, (found, _) in zip(targets, answers, strict=True)}
         reachable = [record for record in services if addresses[record.target]]
         first = min((record.priority for record in reachable), default=0)
@@ -86,6 +86,26 @@ class LookUp:
                 one = _endpoint(address, record.port, weight, record.priority > first)
                 endpoints.setdefault(one.name, one)
         return tuple(endpoints.values()), min([ttl_s, *(ttl for _, ttl in answers)])
+
+    async def _addresses_of(
+        self, resolver: aiodns.DNSResolver, targets: Sequence[str]
+    ) -> list[tuple[list[str], float]]:
+        """Of each. One that fails and has never had any keeps nobody from the others, and is asked again soon."""
+        asked = [self._addresses(resolver, target) for target in targets]
+        answers: list[tuple[list[str], float]] = []
+        troubles: list[BaseException] = []
+        for target, answer in zip(targets, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+            if not isinstance(answer, BaseException):
+                answers.append(answer)
+                continue
+            had_some = any(name == target for name, _ in self._had)
+            if not isinstance(answer, aiodns.error.DNSError) or had_some:
+                raise answer
+            troubles.append(answer)
+            answers.append(([], 0.0))
+        if troubles and not self._has:
+            raise troubles[0]
+        return answers
 
     async def _addresses(self, resolver: aiodns.DNSResolver, name: str) -> tuple[list[str], float]:
         """In an order that does not depend on the server's, or each answer would be another one."""

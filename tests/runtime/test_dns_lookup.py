@@ -139,6 +139,23 @@ def test_a_service_that_is_said_not_to_be_there_has_no_endpoints(server: NameSer
     assert found(look_up(server, "srv", SERVICE))[0] == ()
 
 
+def test_a_target_that_fails_counts_when_it_has_had_addresses(server: NameServer) -> None:
+    lookup = look_up(server, "srv", SERVICE)
+    both = f"{SERVICE}. 30 SRV 1 1 80 a.test.\n{SERVICE}. 30 SRV 1 1 80 b.test.\n"
+    server.serve(both + "a.test. 30 A 10.0.0.1\nb.test. 30 A 10.0.0.2")
+    server.failing = {"a.test.", "b.test."}
+    with pytest.raises(LookUpError):
+        found(lookup)
+    server.failing = {"b.test."}
+    endpoints, ttl_s = found(lookup)
+    assert ([one.name for one in endpoints], ttl_s) == (["10.0.0.1:80"], 0.0)
+    server.failing = set()
+    assert names(lookup) == ["10.0.0.1:80", "10.0.0.2:80"]
+    server.failing = {"b.test."}
+    with pytest.raises(LookUpError):
+        found(lookup)
+
+
 def test_targets_that_are_gone_are_forgotten(server: NameServer) -> None:
     lookup = look_up(server, "srv", SERVICE)
     for number in range(3):

@@ -12,11 +12,12 @@ from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 
 
 class NameServer(BaseResolver):  # type: ignore[misc]
-    """`zone` is in the format of zone files (RFC 1035 §5). In `broken` are the types that it can't answer for: they
-    get SERVFAIL; when it is `silent`, nothing is answered."""
+    """`zone` is in the format of zone files (RFC 1035 §5). In `broken` are the types that it can't answer for, and in
+    `failing` the names ("a.test."): they get SERVFAIL. When it is `silent`, nothing is answered."""
 
     def __init__(self, zone: str = "") -> None:
         self.broken: set[str] = set()
+        self.failing: set[str] = set()
         self.silent = False
         # The names and types that were asked for.
         self.asked: list[tuple[str, str]] = []
@@ -40,12 +41,13 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         self.asked.append((str(name), kind))
         reply = request.reply()
         records = self._records
-        if kind in self.broken:
+        is_broken = kind in self.broken or str(name) in self.failing
+        if is_broken:
             reply.header.rcode = RCODE.SERVFAIL
         elif not any(record.rname == name for record in records):
             reply.header.rcode = RCODE.NXDOMAIN
         for record in records:
-            if record.rname == name and QTYPE[record.rtype] in (kind, "CNAME") and kind not in self.broken:
+            if record.rname == name and QTYPE[record.rtype] in (kind, "CNAME") and not is_broken:
                 reply.add_answer(record)
                 if QTYPE[record.rtype] == "CNAME":
                     reply.add_answer(*(one for one in records if one.rname == record.rdata.label))
