@@ -6,7 +6,7 @@ from typing import Literal
 
 from fastgw.config.resilience import Health, Hedge, Outliers, Retry
 from fastgw.policy import retry as retry_policy
-from fastgw.policy.health import HealthSettings
+from fastgw.policy.health import FAST_SHARE, HealthSettings
 from fastgw.policy.outlier import OutlierSettings
 from fastgw.policy.retry import HedgeSettings, RetrySettings
 from fastgw.snapshot import HealthCheck, RetryPolicy
@@ -20,8 +20,9 @@ _CONDITIONS = {
 
 
 def health_check(health: Health) -> HealthCheck:
+    fast_interval = health.fast_interval or health.interval * FAST_SHARE
     return HealthCheck(
-        HealthSettings(health.rise, health.fall, health.interval, min(health.fast_interval, health.interval)),
+        HealthSettings(health.rise, health.fall, health.interval, fast_interval),
         health.path or "",
         health.host or "",
         tuple(health.status),

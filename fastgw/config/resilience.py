@@ -18,7 +18,9 @@ class Health(Table):
     status: list[r.StatusRange] = setting(["200-399"], 'Statuses that are good: "200", "200-399".')
     body: v.Text | None = setting(None, "What a good answer's first 64 KiB contain.")
     interval: v.Duration = setting("5s", "Between two checks of an endpoint.")
-    fast_interval: v.Duration = setting("1s", "The same, while the last result contradicts the state.")
+    fast_interval: v.Duration | None = setting(
+        None, "The same, while the last result contradicts the state; a fifth of `interval` if absent."
+    )
     timeout: v.Duration = setting("2s", "For a check as a whole.")
     rise: v.Positive = setting(2, "Good results in a row that bring an endpoint back.")
     fall: v.Positive = setting(3, "Bad results in a row that take it out.")

@@ -30,7 +30,7 @@ def _check_health(path: Path, health: Health, report: Report) -> None:
         for key in ("host", "status", "body"):
             if key in health.model_fields_set:
                 report.at_value((*path, key), "nothing is asked for without a path", 'write path = "/healthz"')
-    if health.fast_interval > health.interval and "fast_interval" in health.model_fields_set:
+    if health.fast_interval is not None and health.fast_interval > health.interval:
         report.at_value((*path, "fast_interval"), "fast_interval is longer than interval", "write a shorter one")
 
 

@@ -59,6 +59,11 @@ class Admission:
         if breaker.state != before and breaker.state in (OPEN, CLOSED):
             self._report(f"upstream {self._name}: the circuit breaker is {STATES[breaker.state]}")
 
+    def passes_checks(self) -> None:
+        """An endpoint is healthy again."""
+        if self._breaker is not None:
+            self._breaker.passes_checks(self._now())
+
     def sample(self, seconds: float, was_dropped: bool) -> None:
         """What a try took; `was_dropped`: it came to nothing, or to an answer that means overload."""
         if self._limit is not None:

@@ -64,7 +64,9 @@ class EndpointStates:
         self.maglev = _maglev(slots, weights) if upstream.balance == "hash" else None
         self.balancer = _balancer(upstream.balance, weights, chance)
         self.sticky = _sticky(upstream, slots)
-        # Whether the request itself says where it goes.
+        # Endpoints on trial that get the next request; then they wait for the next tick.
+        self._trials = 0
+        # Whether a pick takes more than the balancer: the request itself says where it goes, or there is a trial.
         self.looks_at_request = self.maglev is not None or self.sticky is not None
         self._ewma = self.balancer if isinstance(self.balancer, PeakEwma) else None
         self._warming = WarmingWeights(SlowStart(upstream.slow_start), weights) if upstream.slow_start else None
@@ -74,6 +76,7 @@ class EndpointStates:
         self._unhealthy = 0
         # What spoke against endpoints when that was last looked at.
         self._ejected = 0
+        self._on_trial = 0
         self._bad = 0
         self._is_panic = False
         outliers = upstream.outliers
@@ -83,7 +86,7 @@ class EndpointStates:
         # Whether it wants to hear of answers, and be told of time.
         self.observes = bool(self.detector or self._samples or self._ewma)
         self.ticks = bool(self.detector or self._warming)
-        self.out = self._out()
+        self.out = self._out(0)
 
     def followed_by(self, upstream: Upstream, slots: Slots) -> EndpointStates:
         """The same upstream with other endpoints; what is known of those that stay is taken over."""
@@ -95,7 +98,7 @@ class EndpointStates:
         after.admission, after._samples = self.admission, self._samples
         if after.detector is not None and self.detector is not None:
             after.detector.inherit(self.detector, staying)
-            after._ejected = after.detector.ejected
+            after._ejected, after._on_trial = after.detector.ejected, after.detector.on_trial
         if after._ewma is not None and self._ewma is not None:
             after._ewma.inherit(self._ewma, staying)
         if self._warming is not None:
@@ -131,6 +134,13 @@ class EndpointStates:
         return well if well != self.everyone else self.out | tried
 
     def pick_for(self, exchange: Exchange, capacity: int, unavailable: int) -> int:
+        """As `_choose`; one that is on trial has had its request then, until the next tick."""
+        place = self._choose(exchange, capacity, unavailable)
+        if self._trials and place >= 0 and self._trials >> place & 1:
+            self._open_trials(self._trials & ~(1 << place))
+        return place
+
+    def _choose(self, exchange: Exchange, capacity: int, unavailable: int) -> int:
         """Where the client's cookie leads if that endpoint can be taken; else as for a client without one."""
         if self.sticky is not None:
             place = self.sticky.place(exchange.sticky_token)
@@ -214,16 +224,33 @@ class EndpointStates:
 
     def set_unhealthy(self, names: Collection[str]) -> None:
         """The endpoints whose checks fail."""
+        before = self._unhealthy
         self._take_unhealthy(names)
+        self._pass_checks(before & ~self._unhealthy)
         self._settle()
 
     def _take_unhealthy(self, names: Collection[str]) -> None:
         self._unhealthy_names = names
         self._unhealthy = sum(1 << index for index, endpoint in enumerate(self._endpoints) if endpoint.name in names)
 
+    def _pass_checks(self, well_again: int) -> None:
+        """The checks have seen the trouble and its end (Envoy: successful_active_health_check_uneject_host). One that
+        never fails them says nothing by passing: they may ask for less than clients do."""
+        if not well_again:
+            return
+        if self.admission is not None:
+            self.admission.passes_checks()
+        if self.detector is not None:
+            for index in range(len(self._endpoints)):
+                if well_again >> index & 1:
+                    self.detector.passes_checks(index)
+
     def tick(self, now: float) -> None:
-        if self.detector is not None and self.detector.tick(now):
-            self._settle()
+        if self.detector is not None:
+            if self.detector.tick(now):
+                self._settle()
+            elif self.detector.on_trial != self._trials:
+                self._open_trials(self.detector.on_trial)
         if self._warming is not None and not self._is_warm:
             self._is_warm = self._warming.are_warm(now)
             self._set_weights(self._warming.effective(now))
@@ -243,26 +270,41 @@ class EndpointStates:
 
     def _settle(self) -> None:
         """Something speaks against other endpoints than before."""
-        ejected = self.detector.ejected if self.detector is not None else 0
+        detector = self.detector
+        ejected, on_trial = (detector.ejected, detector.on_trial) if detector is not None else (0, 0)
         bad = self._unhealthy | ejected
-        self.out = self._out()
         for index, endpoint in enumerate(self._endpoints):
             bit = 1 << index
-            if ejected & bit and not self._ejected & bit and self.detector is not None:
-                self.rows[index][EJECTIONS] += 1
-                self._say(f"{endpoint.name} is ejected: {self.detector.reason(index)}")
-            elif self._ejected & bit and not ejected & bit:
-                self._say(f"{endpoint.name} is not ejected any more")
+            if detector is not None and (ejected ^ self._ejected | on_trial ^ self._on_trial) & bit:
+                if ejected & ~on_trial & bit:
+                    self.rows[index][EJECTIONS] += 1
+                self._say_ejected(endpoint.name, bit, detector.reason(index))
             if self._bad & bit and not bad & bit and self._warming is not None:
                 self._warming.came_up(index, self._now())
                 self._is_warm = False
-        self._bad, self._ejected = bad, ejected
+        self._bad, self._ejected, self._on_trial = bad, ejected, on_trial
         if self._warming is not None and not self._is_warm:
             self._set_weights(self._warming.effective(self._now()))
-        is_panic = bool(self.everyone & ~self.out & bad)
+        is_panic = bool(self.everyone & ~self._out(0) & bad)
         if is_panic != self._is_panic:
             self._is_panic = is_panic
             self._say("too few endpoints are available: all are used" if is_panic else "enough endpoints are available")
+        self._open_trials(on_trial)
+
+    def _say_ejected(self, name: str, bit: int, reason: str) -> None:
+        detector = self.detector
+        if detector is None or not detector.ejected & bit:
+            self._say(f"{name} is not ejected any more")
+        elif detector.on_trial & bit:
+            self._say(f"{name} is on trial")
+        else:
+            self._say(f"{name} is ejected: {reason}")
+
+    def _open_trials(self, trials: int) -> None:
+        """The next request may go to these, but for panic, in which they get their share anyway."""
+        self._trials = 0 if self._is_panic else trials
+        self.looks_at_request = bool(self._trials) or self.maglev is not None or self.sticky is not None
+        self.out = self._out(self._trials)
 
     def _say(self, what: str) -> None:
         self._report(f"upstream {self._upstream.name}: {what}")
@@ -272,8 +314,8 @@ class EndpointStates:
         if self.maglev is not None:
             self.maglev.set_weights(weights)
 
-    def _out(self) -> int:
-        ejected = self.detector.ejected if self.detector is not None else 0
+    def _out(self, trials: int) -> int:
+        ejected = self.detector.ejected & ~trials if self.detector is not None else 0
         return out_mask(
             self.everyone, self._backups, self._unhealthy, ejected, self.slots.gone, self._upstream.panic_threshold
         )

@@ -81,6 +81,11 @@ class CircuitBreaker:
         self._trials_left -= 1
         return True
 
+    def passes_checks(self, now: float) -> None:
+        """An endpoint that has failed active checks passes them again: trials need not wait any longer."""
+        if self.state == OPEN:
+            self._until = now
+
     def retry_after_s(self, now: float) -> int:
         """For those who are refused: whole seconds, at least one."""
         return max(1, ceil(self._until - now)) if self.state != CLOSED else 0

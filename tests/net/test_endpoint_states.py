@@ -97,7 +97,110 @@ def test_failures_eject_and_time_brings_back() -> None:
     assert made.told == ["upstream a: h:2 is ejected: 2 failures in a row; ejected for 10 s"]
     made.states.tick(made.clock.now + 10.1)
     assert made.states.out == 0
-    assert made.told[1:] == ["upstream a: h:2 is not ejected any more"]
+    for _ in range(5):
+        made.states.succeeded(1, 0.01)
+    assert made.states.out == 0
+    assert made.told[1:] == ["upstream a: h:2 is on trial", "upstream a: h:2 is not ejected any more"]
+
+
+def put_on_trial(settings: str = "", endpoints: str = ENDPOINTS) -> Told:
+    """The second endpoint is; all of its ejection's time has passed."""
+    made = Told('outliers = { consecutive_failures = 1, eject_for = "10s" }\n' + settings, endpoints)
+    made.states.failed(1)
+    made.clock.now += 10.1
+    made.states.tick(made.clock.now)
+    return made
+
+
+def picked_in_a_tick(made: Told, picks: int = 30) -> list[int]:
+    """As the pool picks."""
+    states = made.states
+    found = []
+    for _ in range(picks):
+        if states.looks_at_request:
+            found.append(states.pick_for(cast(Any, FakeExchange()), 10, states.out))
+        else:
+            found.append(states.balancer.pick(states.active, 10, states.out))
+    made.clock.now += 0.1
+    states.tick(made.clock.now)
+    return found
+
+
+@pytest.mark.parametrize("balance", ["round-robin", "least-requests", "power-of-two", "random"])
+def test_an_endpoint_on_trial_gets_one_request_a_tick(balance: str) -> None:
+    made = put_on_trial(f'balance = "{balance}"')
+    made.states.active[0] = made.states.active[2] = 1
+    for _ in range(3):
+        assert picked_in_a_tick(made).count(1) == (1 if balance != "random" else 0)
+        assert made.states.looks_at_request
+    # Who has been tried elsewhere goes to one that is known to be well.
+    assert made.states.excluded(0b001) == 0b011
+    for _ in range(5):
+        made.states.succeeded(1, 0.01)
+    assert not made.states.looks_at_request
+    assert picked_in_a_tick(made).count(1) > 1 or balance == "random"
+
+
+def test_a_key_s_endpoint_on_trial_gets_a_request_of_that_key() -> None:
+    made = put_on_trial('balance = "hash"\nhash_on = "client.ip"')
+    states = made.states
+    clients = [FakeExchange(b"192.0.2.%d" % number) for number in range(64)]
+    owners = [states.pick_by_key(cast(Any, client), 10, 0) for client in clients]
+    picked = [states.pick_for(cast(Any, client), 10, states.out) for client in clients]
+    assert picked.count(1) == 1
+    assert owners[picked.index(1)] == 1
+
+
+def test_a_failure_on_trial_is_told() -> None:
+    made = put_on_trial()
+    made.states.failed(1)
+    assert made.states.out == 0b010
+    assert not made.states.looks_at_request
+    assert made.told[-1] == "upstream a: h:2 is ejected: a failure on trial; ejected for 20 s, number 2 in a row"
+
+
+def test_a_trial_ends_no_panic_and_in_panic_all_get_their_share() -> None:
+    made = put_on_trial()
+    made.states.set_unhealthy({"h:1", "h:3"})
+    assert made.told[-1] == "upstream a: too few endpoints are available: all are used"
+    assert picked_in_a_tick(made).count(1) == 10
+    made.states.set_unhealthy({"h:1"})
+    assert made.told[-1] == "upstream a: enough endpoints are available"
+    assert picked_in_a_tick(made).count(1) == 1
+
+
+def test_a_backup_is_not_tried_while_it_is_not_needed() -> None:
+    made = put_on_trial(endpoints='endpoints = ["h:1", { address = "h:2", backup = true }, "h:3"]')
+    assert picked_in_a_tick(made).count(1) == 0
+
+
+def test_an_endpoint_that_passes_its_checks_again_is_on_trial_however_long_it_was_ejected_for() -> None:
+    made = Told("outliers = { consecutive_failures = 1 }")
+    made.states.failed(1)
+    made.states.tick(made.clock.now)
+    made.states.set_unhealthy(frozenset())
+    made.states.tick(made.clock.now)
+    # The checks have never seen what clients have.
+    assert made.states.out == 0b010
+    made.states.set_unhealthy({"h:2"})
+    made.states.set_unhealthy(frozenset())
+    made.states.tick(made.clock.now)
+    assert made.told[1:] == ["upstream a: h:2 is on trial"]
+    assert made.states.out == 0
+
+
+def test_an_endpoint_that_passes_its_checks_again_lets_an_open_breaker_try() -> None:
+    made = Told("breaker = { consecutive_failures = 1, trials = 1 }")
+    admission = made.states.admission
+    assert admission is not None
+    assert admission.refusal() is None
+    made.states.set_unhealthy({"h:2"})
+    admission.concluded(True)
+    assert admission.refusal() is not None
+    made.states.set_unhealthy(frozenset())
+    assert admission.refusal() is None
+    admission.concluded(False)
+    assert made.told[-1] == "upstream a: the circuit breaker is closed"
 
 
 def test_one_that_comes_back_is_given_its_share_little_by_little() -> None:

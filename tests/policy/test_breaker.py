@@ -220,3 +220,18 @@ def test_it_never_lets_more_through_than_it_may(steps: list[tuple[float, str]]) 
 def test_it_tells_its_state() -> None:
     assert repr(in_state(HALF_OPEN)) == "<CircuitBreaker half-open>"
     assert breaker.STATES[in_state(OPEN).state] == "open"
+
+
+def test_passed_checks_make_an_open_one_half_open_and_change_nothing_else() -> None:
+    made = in_state(OPEN)
+    assert not made.allows(101.0)
+    made.passes_checks(101.0)
+    assert made.allows(101.0)
+    assert made.state == HALF_OPEN
+    made.passes_checks(101.0)
+    assert made.allows(101.0)
+    assert not made.allows(101.0)
+    assert made.state == HALF_OPEN
+    closed = in_state(CLOSED)
+    closed.passes_checks(101.0)
+    assert closed.state == CLOSED

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgw.policy.outlier import OutlierDetector, OutlierSettings
+from fastgw.policy.outlier import TRIAL_ANSWERS, OutlierDetector, OutlierSettings
 
 DEFAULTS = OutlierSettings()
 IN_A_ROW_ONLY = OutlierSettings(failure_rate=1.0)
@@ -22,6 +22,14 @@ def fail(detector: OutlierDetector, endpoint: int, times: int, now: float) -> li
 def succeed(detector: OutlierDetector, endpoint: int, times: int, now: float) -> None:
     for _ in range(times):
         assert not detector.answered(endpoint, False, 0.01, now)
+
+
+def come_back(detector: OutlierDetector, endpoint: int, now: float) -> None:
+    """It stands its trial."""
+    assert detector.on_trial >> endpoint & 1
+    assert [detector.answered(endpoint, False, 0.01, now) for _ in range(TRIAL_ANSWERS)] == [False] * 4 + [True]
+    assert not detector.ejected >> endpoint & 1
+    assert not detector.on_trial >> endpoint & 1
 
 
 # Failures in a row.
@@ -180,9 +188,9 @@ def test_a_pause_of_an_instant_with_many_answers_is_one_sample() -> None:
 
 
 def test_what_was_slow_long_ago_is_forgotten() -> None:
-    detector = OutlierDetector(3, dataclasses.replace(LATENCY_ONLY, latency_min_samples=1000), 0.0)
-    serve(detector, [0.02, 0.02, 9.0], 0.0, 20)
+    detector = OutlierDetector(3, DEFAULTS, 0.0)
     detector.settings = LATENCY_ONLY
+    serve(detector, [0.0, 0.0, 9.0], 0.0, 20)
     assert serve(detector, [0.02, 0.02, 0.0], 31.0, 20) == []
 
 
@@ -219,19 +227,105 @@ def test_the_slowest_is_ejected_when_not_all_may_be() -> None:
     assert detector.ejected == 0b00100
 
 
-def test_one_that_returns_is_judged_by_new_samples() -> None:
+def test_what_an_endpoint_does_now_outweighs_the_rest_of_the_window() -> None:
     detector = OutlierDetector(3, LATENCY_ONLY, 0.0)
-    assert serve(detector, [0.02, 0.02, 9.0], 0.0, 30) == [2.0]
-    assert serve(detector, [0.02, 0.02, 9.0], 30.0, 5) == [32.0, 34.0]
+    assert serve(detector, [0.02, 0.02, 0.02], 0.0, 10) == []
+    # Of the last twenty samples, eleven are slow.
+    assert serve(detector, [0.02, 0.02, 9.0], 10.0, 5) == [11.0]
+
+
+# Trials.
+
+
+def on_trial(settings: OutlierSettings, latencies: tuple[float, float] = (0.02, 0.02)) -> OutlierDetector:
+    """The last of three endpoints is, at 40 s; the latencies are the others'."""
+    detector = OutlierDetector(3, dataclasses.replace(settings, consecutive_failures=1), 0.0)
+    fail(detector, 2, 1, 0.0)
+    serve(detector, [*latencies, 0.0], 20.0, 20)
+    assert (detector.ejected, detector.on_trial) == (0b100, 0b100)
+    return detector
+
+
+def test_when_its_time_is_over_an_endpoint_is_on_trial_and_five_good_answers_end_that() -> None:
+    detector = OutlierDetector(3, DEFAULTS, 0.0)
+    fail(detector, 1, 5, 0.0)
+    assert not detector.tick(29.9)
+    assert (detector.ejected, detector.on_trial) == (0b010, 0)
+    assert detector.tick(30.0)
+    assert (detector.ejected, detector.on_trial) == (0b010, 0b010)
+    assert not detector.tick(100.0)
+    come_back(detector, 1, 100.0)
+
+
+def test_one_failure_on_trial_ejects_again_for_longer() -> None:
+    detector = OutlierDetector(3, DEFAULTS, 0.0)
+    fail(detector, 1, 5, 0.0)
+    detector.tick(30.0)
+    succeed(detector, 1, 4, 31.0)
+    assert fail(detector, 1, 1, 32.0) == [True]
+    assert (detector.ejected, detector.on_trial) == (0b010, 0)
+    assert detector.reason(1) == "a failure on trial; ejected for 60 s, number 2 in a row"
+    assert not detector.tick(91.9)
+    assert detector.tick(92.0)
+
+
+def test_a_trial_is_failed_where_no_other_may_be_ejected() -> None:
+    detector = OutlierDetector(2, DEFAULTS, 0.0)
+    fail(detector, 0, 5, 0.0)
+    detector.tick(30.0)
+    assert fail(detector, 0, 1, 30.0) == [True]
+
+
+@pytest.mark.parametrize(
+    ("latencies", "is_back"),
+    [
+        ([0.02] * 5, True),
+        # Caches may be cold.
+        ([9.0, 9.0, 0.02, 0.02, 0.02], True),
+        ([9.0, 9.0, 0.02, 0.02, 9.0], False),
+    ],
+)
+def test_a_trial_is_of_latency_too_where_that_is_judged(latencies: list[float], is_back: bool) -> None:
+    detector = on_trial(LATENCY_ONLY)
+    for latency in latencies[:-1]:
+        assert not detector.answered(2, False, latency, 40.0)
+        detector.tick(40.0)
+    assert detector.answered(2, False, latencies[-1], 40.0)
+    assert (detector.ejected, detector.on_trial) == (0 if is_back else 0b100, 0)
+    words = "a median latency of 9e+03 ms where its siblings' is 20 ms; ejected for 60 s, number 2 in a row"
+    assert detector.reason(2) == ("" if is_back else words)
+
+
+def test_without_siblings_to_compare_with_good_answers_are_enough() -> None:
+    detector = on_trial(LATENCY_ONLY, (0.0, 0.02))
+    for _ in range(5):
+        detector.answered(2, False, 9.0, 40.0)
+        detector.tick(40.0)
+    assert detector.ejected == 0
+
+
+def test_passed_checks_put_an_ejected_endpoint_on_trial_at_once() -> None:
+    detector = OutlierDetector(3, DEFAULTS, 0.0)
+    fail(detector, 1, 5, 0.0)
+    detector.passes_checks(1)
+    assert detector.tick(1.0)
+    assert detector.on_trial == 0b010
+    # Neither an endpoint that is on trial nor one that is well has anything of it.
+    detector.passes_checks(1)
+    detector.passes_checks(0)
+    assert not detector.tick(2.0)
+    come_back(detector, 1, 2.0)
 
 
 # How long.
 
 
 def ejected_until(detector: OutlierDetector, start: float) -> float:
+    """When its time is over. It stands its trial at once."""
     now = start
     while not detector.tick(now):
         now += 0.5
+    come_back(detector, 0, now)
     return now
 
 
@@ -249,7 +343,7 @@ def test_each_ejection_in_a_row_is_longer_up_to_a_bound() -> None:
 def test_the_reason_tells_how_often() -> None:
     detector = OutlierDetector(2, IN_A_ROW_ONLY, 0.0)
     fail(detector, 0, 5, 0.0)
-    assert detector.tick(30.0)
+    assert ejected_until(detector, 30.0) == 30.0
     assert detector.reason(0) == ""
     fail(detector, 0, 5, 30.0)
     assert detector.reason(0) == "5 failures in a row; ejected for 60 s, number 2 in a row"
@@ -274,7 +368,7 @@ def test_an_ejection_is_forgiven_for_each_interval_spent_healthy(healthy_s: floa
 def test_one_that_returns_has_a_clean_slate() -> None:
     detector = OutlierDetector(2, OutlierSettings(base_ejection=1.0), 0.0)
     fail(detector, 0, 100, 0.0)
-    assert detector.tick(1.0)
+    assert ejected_until(detector, 1.0) == 1.0
     assert fail(detector, 0, 4, 1.0) == [False] * 4
     succeed(detector, 0, 1, 1.0)
     # Of the window of 10 s, only what came since the return.
@@ -303,7 +397,7 @@ def test_one_that_had_to_stay_is_ejected_for_its_next_failure_once_another_has_r
     detector = OutlierDetector(2, DEFAULTS, 0.0)
     fail(detector, 0, 5, 0.0)
     assert fail(detector, 1, 9, 10.0) == [False] * 9
-    assert detector.tick(30.0)
+    assert ejected_until(detector, 30.0) == 30.0
     assert fail(detector, 1, 1, 30.0) == [True]
     assert detector.ejected == 0b10
 
