@@ -36,12 +36,14 @@ class Admission:
 
     def refusal(self) -> Failure | None:
         """Why a new request is refused; None: it is admitted, and `concluded` is called for it."""
-        now = self._now()
+        limit, breaker = self._limit, self._breaker
         # The breaker counts those that it lets through, so it comes last.
-        if self._limit is not None and not self._limit.admits(self.in_flight):
+        if limit is not None and self.in_flight >= limit.limit:
             return errors.OVERLOADED
-        if self._breaker is not None and not self._breaker.allows(now):
-            return replace(errors.BREAKER_OPEN, retry_after_s=self._breaker.retry_after_s(now))
+        if breaker is not None and breaker.state != CLOSED:
+            now = self._now()
+            if not breaker.allows(now):
+                return replace(errors.BREAKER_OPEN, retry_after_s=breaker.retry_after_s(now))
         self.in_flight += 1
         return None
 

@@ -185,7 +185,9 @@ class EndpointStates:
 
     def succeeded(self, endpoint: int, seconds: float) -> None:
         """An answer that was no server error has come whole, its head after `seconds`; or a tunnel has begun."""
-        self._hears(endpoint, False, seconds)
+        # Not through `_hears`: this is for every request.
+        if self.detector is not None and self.detector.answered(endpoint, False, seconds, self._now()):
+            self._settle()
 
     def failed(self, endpoint: int) -> None:
         """No connection could be made, or it broke."""

@@ -149,7 +149,7 @@ class WeightedDraw:
     `chance` gives numbers evenly spread in [0, 1).
     """
 
-    __slots__ = ("_chance", "_last", "_total", "_upper_bounds", "weights")
+    __slots__ = ("_are_equal", "_chance", "_last", "_total", "_upper_bounds", "weights")
 
     def __init__(self, weights: tuple[float, ...], chance: Callable[[], float]) -> None:
         _check_weights(weights, len(weights))
@@ -161,8 +161,25 @@ class WeightedDraw:
         """From now on these."""
         _check_weights(weights, self._last + 1)
         self.weights = weights
+        self._are_equal = min(weights) == max(weights)
         self._upper_bounds = list(accumulate(weights))
         self._total = self._upper_bounds[-1]
+
+    def two(self, active: list[int], capacity: int, excluded: int) -> tuple[int, int]:
+        """Two different ones, each as from `one`; NO_ENDPOINT in place of one that there isn't."""
+        last = self._last
+        if self._are_equal and last:
+            # What most upstreams are costs half as much like this, where nothing keeps a draw from being taken.
+            chance = self._chance
+            first = int(chance() * (last + 1))
+            second = int(chance() * last)
+            if second >= first:
+                second += 1
+            is_able = active[first] < capacity and active[second] < capacity
+            if is_able and not excluded & (1 << first | 1 << second):
+                return first, second
+        first = self.one(active, capacity, excluded)
+        return first, self._another(first, active, capacity, excluded) if first >= 0 else NO_ENDPOINT
 
     def one(self, active: list[int], capacity: int, excluded: int) -> int:
         """As `RoundRobin.pick`."""
@@ -173,7 +190,7 @@ class WeightedDraw:
                 return endpoint
         return self._scan(active, capacity, excluded)
 
-    def another(self, first: int, active: list[int], capacity: int, excluded: int) -> int:
+    def _another(self, first: int, active: list[int], capacity: int, excluded: int) -> int:
         """As `one`, but never `first`."""
         if self._last == 0:
             return NO_ENDPOINT
@@ -244,10 +261,7 @@ class PowerOfTwo:
     def pick(self, active: list[int], capacity: int, excluded: int) -> int:
         """As `RoundRobin.pick`."""
         draw = self._draw
-        first = draw.one(active, capacity, excluded)
-        if first < 0:
-            return NO_ENDPOINT
-        second = draw.another(first, active, capacity, excluded)
+        first, second = draw.two(active, capacity, excluded)
         if second < 0 or not (active[first] or active[second]):
             return first
         weights = draw.weights

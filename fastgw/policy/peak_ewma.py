@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import exp
 
-from fastgw.policy.balancer import NO_ENDPOINT, WeightedDraw
+from fastgw.policy.balancer import WeightedDraw
 
 # ingress-nginx's, and Finagle's and Linkerd's: the last few seconds are what matters.
 TAU_S = 10.0
@@ -90,10 +90,7 @@ class PeakEwma:
     def pick(self, active: list[int], capacity: int, excluded: int) -> int:
         """As `RoundRobin.pick`."""
         draw = self._draw
-        first = draw.one(active, capacity, excluded)
-        if first < 0:
-            return NO_ENDPOINT
-        second = draw.another(first, active, capacity, excluded)
+        first, second = draw.two(active, capacity, excluded)
         if second < 0:
             return first
         weights = draw.weights
