@@ -268,28 +268,29 @@ class Exchange:
         else:
             self._rewrite(rewrite)
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
+        fields = request.fields
+        if self.sticks or (self.pool is not None and self.pool.sticky is not None):
+            fields = self._take_cookies(fields)
         if self.fields:
-            self.fields = b"".join((request.fields, self.fields, via, self.request_id))
+            self.fields = b"".join((fields, self.fields, via, self.request_id))
         else:
             forwarded = self.downstream.forwarded
-            self.fields = b"".join((request.fields, forwarded, b'"', host, _FORWARDED_HOST, host, via, self.request_id))
+            self.fields = b"".join((fields, forwarded, b'"', host, _FORWARDED_HOST, host, via, self.request_id))
         if request.method in _COUNTS_FORWARDS and self._count_forward() == REPLY:
             return REPLY
         if route is not None and route.request_edits is not None:
             self.fields = edited(self.fields, route.request_edits)
-        if self.sticks or (self.pool is not None and self.pool.sticky is not None):
-            self._take_cookies()
         return CONTINUE
 
-    def _take_cookies(self) -> None:
+    def _take_cookies(self, fields: bytes) -> bytes:
         """The cookies by which a client comes back are the gateway's, and none of the upstream's business."""
         sticky = self.pool.sticky if self.pool is not None else None
         if sticky is not None:
             self.sticks = True
-            self.sticky_token = self.request.cookie(sticky.name)
-            self.fields = sticky.removed(self.fields)
+            self.sticky_token, fields = sticky.taken(fields)
         if self.arm_cookie is not None:
-            self.fields = self.arm_cookie.removed(self.fields)
+            fields = self.arm_cookie.taken(fields)[1]
+        return fields
 
     def _default_host(self) -> bytes:
         return self.pool.host if self.pool is not None else b""

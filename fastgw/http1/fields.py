@@ -147,6 +147,16 @@ def finder(name: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n(?i:" + re.escape(name) + rb"):[ \t]*([^\r]*)")
 
 
+def cookie(head: bytes, name: bytes) -> bytes | None:
+    """The first cookie of that name (RFC 6265 §5.4), or None."""
+    for line in values(head, b"cookie"):
+        for pair in line.split(b";"):
+            key, mark, value = pair.partition(b"=")
+            if mark and key.strip() == name:
+                return value.strip().strip(b'"')
+    return None
+
+
 def values(head: bytes, name: bytes) -> list[bytes]:
     """All values of a field, in order, without the white space around them."""
     return [value.rstrip(b" \t") for value in finder(name).findall(head)]

@@ -109,12 +109,7 @@ class RequestHead:
 
     def cookie(self, name: bytes) -> bytes | None:
         """The first cookie of that name (RFC 6265 §5.4), or None."""
-        for line in field_lines.values(self.raw, b"cookie"):
-            for pair in line.split(b";"):
-                key, mark, value = pair.partition(b"=")
-                if mark and key.strip() == name:
-                    return value.strip().strip(b'"')
-        return None
+        return field_lines.cookie(self.raw, name)
 
 
 class ResponseHead:

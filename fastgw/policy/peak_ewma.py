@@ -73,7 +73,7 @@ class PeakEwma:
             elapsed_taus = 0.0
         growth = exp(elapsed_taus)
         before = self._growth[endpoint]
-        latency = max(seconds, _LATENCY_MIN_S)
+        latency = seconds if seconds > _LATENCY_MIN_S else _LATENCY_MIN_S
         if latency * before >= self._grown[endpoint]:
             self._grown[endpoint] = latency * growth
         else:
@@ -93,12 +93,13 @@ class PeakEwma:
         first, second = draw.two(active, capacity, excluded)
         if second < 0:
             return first
-        weights = draw.weights
+        weights, grown = draw.weights, self._grown
         first_cost = (active[first] + 1) * weights[second]
         second_cost = (active[second] + 1) * weights[first]
-        if self._growth[first] and self._growth[second]:
-            first_cost *= self._grown[first]
-            second_cost *= self._grown[second]
+        # Nothing is known of whose average is nothing.
+        if grown[first] and grown[second]:
+            first_cost *= grown[first]
+            second_cost *= grown[second]
         return second if second_cost < first_cost else first
 
     def _move_epoch(self, now: float, elapsed_taus: float) -> None:

@@ -17,6 +17,10 @@ _COOKIE_LINE = re.compile(rb"\r\n(?i:cookie):([^\r]*)")
 # RFC 9111 §5.2.2.7: an answer to one client; an explicit max-age or public is no match for it (§3).
 _PRIVATE = b"\r\nCache-Control: private"
 _UNSHARED = frozenset((b"private", b"no-store"))
+# Most clients send the same header lines with each request, and looking for a cookie in them costs 2 µs. What is known
+# of so many is kept, if they are no longer than this: 4 MB at the most, and that only where somebody is after it.
+_REMEMBERED_MAX = 512
+_REMEMBERED_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,12 @@ class StickySettings:
 class StickyCookie:
     """The cookie for `names`, which a client knows by their places in it."""
 
-    __slots__ = ("_name", "_set_lines", "_tokens")
+    __slots__ = ("_name", "_remembered", "_set_lines", "_tokens")
 
     def __init__(self, settings: StickySettings, names: tuple[str, ...], scope: str) -> None:
         self._name = settings.cookie
+        # By header lines.
+        self._remembered: dict[bytes, tuple[bytes | None, bytes]] = {}
         self._tokens = StickyTokens(names, settings.secrets, scope)
         self._set_lines = [
             b"\r\nSet-Cookie: %b=%b%b" % (settings.cookie, token, settings.attributes) for token in self._tokens.tokens
@@ -46,7 +52,9 @@ class StickyCookie:
 
     def place(self, value: bytes | None) -> int:
         """Where the client's cookie leads; -1: nowhere."""
-        place = None if value is None else self._tokens.endpoint_of(value)
+        if value is None:
+            return -1
+        place = self._tokens.endpoint_of(value)
         return -1 if place is None else place
 
     def line(self, place: int, value: bytes | None) -> bytes:
@@ -54,9 +62,16 @@ class StickyCookie:
         there already. One that an old secret has signed is replaced while that is still known."""
         return b"" if value == self._tokens.tokens[place] else self._set_lines[place]
 
-    def removed(self, fields: bytes) -> bytes:
-        """A request's header lines without the cookie."""
-        return _COOKIE_LINE.sub(self._without, fields)
+    def taken(self, fields: bytes) -> tuple[bytes | None, bytes]:
+        """The cookie's value in a request's header lines, None if they have none, and the lines without it."""
+        found = self._remembered.get(fields)
+        if found is None:
+            found = (field_lines.cookie(fields, self._name), _COOKIE_LINE.sub(self._without, fields))
+            if len(fields) <= _REMEMBERED_BYTES_MAX:
+                if len(self._remembered) >= _REMEMBERED_MAX:
+                    self._remembered.clear()
+                self._remembered[fields] = found
+        return found
 
     def _without(self, found: re.Match[bytes]) -> bytes:
         pairs = found[1].split(b";")

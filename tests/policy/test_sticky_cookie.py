@@ -59,7 +59,33 @@ def test_without_a_good_one_it_leads_nowhere(value: bytes | None) -> None:
     ],
 )
 def test_nothing_but_the_cookie_is_taken_out(lines: bytes, left: bytes) -> None:
-    assert cookie().removed(lines) == left
+    assert cookie().taken(lines)[1] == left
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        (b"\r\nA: 1\r\nCookie: a=1; s=x\r\nB: 2", b"x"),
+        (b"\r\nCookie: s=x;s=y\r\nCookie: s=z", b"x"),
+        (b"\r\nCookie: ss=x;  S=y", None),
+        (b"", None),
+    ],
+)
+def test_its_value_is_taken_with_it(lines: bytes, value: bytes | None) -> None:
+    assert cookie().taken(lines)[0] == value
+
+
+def test_what_was_in_header_lines_is_remembered_within_bounds() -> None:
+    sticky = cookie()
+    for number in range(2000):
+        lines = b"\r\nX-Number: %d\r\nCookie: s=%d; b=2" % (number, number)
+        for _ in range(2):
+            assert sticky.taken(lines) == (b"%d" % number, b"\r\nX-Number: %d\r\nCookie: b=2" % number)
+        assert len(sticky._remembered) <= 512
+    before = len(sticky._remembered)
+    long = b"\r\nX-Long: %b\r\nCookie: s=1" % bytes(5000)
+    assert sticky.taken(long) == (b"1", long[: -len(b"\r\nCookie: s=1")])
+    assert len(sticky._remembered) == before
 
 
 @pytest.mark.parametrize(
