@@ -344,6 +344,18 @@ def test_who_stays_keeps_what_is_known_of_it_and_a_new_one_begins_anew() -> None
     assert told.told == [*said, "upstream a: too few endpoints are available: all are used"]
 
 
+def test_who_is_on_trial_stays_so() -> None:
+    made = put_on_trial()
+    said = list(made.told)
+    states = follow(made, 1, 2, 4, settings='outliers = { consecutive_failures = 1, eject_for = "10s" }')
+    assert picked_in_a_tick(made).count(1) == 1
+    assert made.told == said
+    states.failed(1)
+    assert "a failure on trial" in made.told[-1]
+    gone = follow(made, 1, 4, settings="outliers = true")
+    assert (gone.detector and gone.detector.ejected, gone._trials) == (0, 0)
+
+
 def test_nobody_is_told_of_who_is_new_or_gone() -> None:
     told = Told("", 'endpoints = ["h:1", "h:2", { address = "h:3", backup = true }]')
     assert told.states.out == 0b100
