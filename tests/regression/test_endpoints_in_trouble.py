@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
+from tests.support.observe import eventually
 from tests.support.played import PlayedBackend
 from tests.support.troubled import Troubled
 from tests.support.websocket import SWITCHED, WEBSOCKET
@@ -112,3 +113,49 @@ def test_a_goodbye_is_not_said_where_one_side_has_ended(tmp_path: Path) -> None:
             assert gateway.wait() == 0
             assert client.read_to_end() == b"\x88\x02\x03\xe9"
         assert "Traceback" not in gateway.stderr
+
+
+def test_after_an_outage_passing_checks_bring_traffic_back_and_not_the_end_of_long_times(tmp_path: Path) -> None:
+    settings = """
+        health = { path = "/healthz", interval = "200ms", timeout = "500ms" }
+        breaker = { consecutive_failures = 3, open_for = "10m" }
+        outliers = { consecutive_failures = 2, eject_for = "10m", max_eject_for = "10m" }
+    """
+    with (
+        Troubled() as first,
+        Troubled() as second,
+        GatewayProcess(config([first.address, second.address], settings), tmp_path) as gateway,
+    ):
+        assert statuses(gateway, 4) == [200] * 4
+        for backend in (first, second):
+            backend.be("503")
+        assert statuses(gateway, 12).count(503) == 12
+        assert gateway.wait_until_it_says("the circuit breaker is open")
+        for backend in (first, second):
+            assert gateway.wait_until_it_says(f"{backend.address} fails its checks")
+        for backend in (first, second):
+            backend.be("well")
+        # Two good results, a fifth of an interval apart, take 0.3 s; this is for a machine that does other things.
+        assert eventually(lambda: statuses(gateway, 6) == [200] * 6, 10)
+        assert gateway.wait_until_it_says("the circuit breaker is closed")
+        assert eventually(lambda: bool(statuses(gateway, 1)) and "is not ejected any more" in gateway.stderr, 10)
+
+
+def test_an_endpoint_that_is_still_ill_costs_one_request_each_time_its_ejection_is_over(tmp_path: Path) -> None:
+    settings = 'outliers = { consecutive_failures = 3, eject_for = "200ms" }'
+    with Troubled() as ill, Troubled() as well, Troubled() as other:
+        ill.be("503")
+        endpoints = [ill.address, well.address, other.address]
+        with GatewayProcess(config(endpoints, settings), tmp_path) as gateway:
+            seen: list[int] = []
+
+            def has_been_tried_twice() -> bool:
+                seen.extend(statuses(gateway, 20))
+                return gateway.stderr.count("is ejected: a failure on trial") == 2
+
+            assert eventually(has_been_tried_twice, 20)
+            seen += statuses(gateway, 10)
+            ejections = gateway.stderr.count("is ejected:")
+            # Three failures in a row at first, and then one for each trial.
+            assert seen.count(503) == 2 + ejections
+            assert len(seen) > 10 * seen.count(503)
