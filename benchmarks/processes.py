@@ -69,7 +69,7 @@ def running(command: Sequence[str], cores: Sequence[int], output: Path, cwd: Pat
         end(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     family = process_tree(process.pid)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -29,8 +29,31 @@ CONNECTIONS_OF_64 = "connections_of_64_max_to_mean"
 CONNECTIONS_OF_1000 = "connections_of_1000_max_to_mean"
 REQUESTS_NEW = "requests_on_new_connections_max_to_mean"
 
+# Of an endpoint that becomes slow: see tail.py.
+HEALTHY_P50_US = "healthy_p50_us"
+HEALTHY_P99_US = "healthy_p99_us"
+HEALTHY_P999_US = "healthy_p999_us"
+HEALTHY_ERRORS = "healthy_errors"
+EJECTED_AFTER = "ejected_after_seconds"
+FIRST_SECOND_P99_US = "first_second_p99_us"
+SLOW_P50_US = "slow_p50_us"
+SLOW_P99_US = "slow_p99_us"
+SLOW_P999_US = "slow_p999_us"
+SLOW_ERRORS = "slow_errors"
+WORST_SECOND_P99_US = "worst_second_p99_us"
+SLOW_TO_HEALTHY_P99 = "slow_p99_to_healthy"
+
+# Of endpoints that fail and return: see recovery.py.
+FIRST_SUCCESS = "first_success_intervals"
+RECOVERED = "recovered_intervals"
+FAILED_FOR = "failed_for_seconds"
+RETRIES = "retries"
+RETRIES_ALLOWED = "retries_allowed"
+REQUESTS_ASKED = "requests_of_clients"
+REQUESTS_SEEN = "requests_seen_by_endpoints"
+
 # What the ratio of a workload is taken of: the first of these that was measured.
-COMPARED = (CPU_US, MEMORY_BYTES, CAPACITY, CONNECTIONS_OF_1000)
+COMPARED = (CPU_US, MEMORY_BYTES, CAPACITY, CONNECTIONS_OF_1000, SLOW_TO_HEALTHY_P99, RECOVERED)
 
 
 @dataclass(frozen=True, slots=True)

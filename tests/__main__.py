@@ -18,6 +18,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff", ("-m", "ruff", "check", ".")),
     ("mypy", ("-m", "mypy")),
     ("a smoke run of the benchmarks", ("-m", "benchmarks", "--smoke")),
+    ("a smoke run of the benchmark of resilience", ("-m", "benchmarks.resilience", "--smoke")),
     ("pytest", ("-m", "pytest")),
 )
 
