@@ -89,6 +89,22 @@ def byte_rate(value: object) -> int:
     return _bytes(found, BYTE_RATE_HINT)
 
 
+def duration_text(seconds: float) -> str:
+    """A duration as the configuration would write it."""
+    left = round(seconds * 1000, 3)
+    text = ""
+    for unit in ("d", "h", "m", "s"):
+        number, left = divmod(left, _SECONDS[unit] * 1000)
+        text += f"{number:.0f}{unit}" if number else ""
+    return text + (f"{left:g}ms" if left else "") or "0s"
+
+
+def size_text(size: int) -> str:
+    """A size as the configuration would write it."""
+    unit = next((unit for unit in ("TiB", "GiB", "MiB", "KiB") if size and not size % _BYTES[unit]), "B")
+    return f"{size // _BYTES[unit]}{unit}"
+
+
 def _bytes(found: re.Match[str], hint: str) -> int:
     amount = float(found.group(1)) * _BYTES[found.group(2)]
     if amount > _BYTES_MAX:

@@ -117,3 +117,31 @@ def test_the_pattern_of_the_json_schema_takes_what_is_read_as_a_duration(text: s
 def test_the_parts_of_a_duration_add_up(hours: int, minutes: int, seconds: int, milliseconds: int) -> None:
     read = units.duration_or_zero(f"{hours}h{minutes}m{seconds}s{milliseconds}ms")
     assert read == pytest.approx(hours * 3600 + minutes * 60 + seconds + milliseconds / 1000)
+
+
+@given(st.integers(1, 10**10))
+def test_a_duration_is_written_as_it_is_read(milliseconds: int) -> None:
+    assert units.duration(units.duration_text(milliseconds / 1000)) == milliseconds / 1000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0s"), (0.25, "250ms"), (60.0, "1m"), (90.0, "1m30s"), (86400.0, "1d"), (0.0005, "0.5ms")],
+)
+def test_a_duration_is_written_in_the_largest_units(seconds: float, text: str) -> None:
+    assert units.duration_text(seconds) == text
+
+
+@given(st.integers(0, 10**15))
+def test_a_size_is_written_as_it_is_read(size: int) -> None:
+    assert units.size_or_zero(units.size_text(size)) == size
+
+
+def test_a_size_is_written_in_the_largest_unit_that_divides_it() -> None:
+    assert [units.size_text(size) for size in (0, 1, 1025, 65536, 16 * 1024**3)] == [
+        "0B",
+        "1B",
+        "1025B",
+        "64KiB",
+        "16GiB",
+    ]
