@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
 
 DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/fastgw/config.toml"))
-_OUTCOME_FIELDS = ("route", "upstream", "path", "status", "location")
 
 _config_argument = click.argument("config", required=False, type=click.Path(path_type=Path, readable=False))
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -105,9 +104,9 @@ def check(config: Path | None, as_json: bool) -> None:
     problems: list[Problem] = []
     if loaded.tests:
         from fastgw.config.self_tests import run_self_tests  # noqa: PLC0415
-        from fastgw.runtime.explain import explain as explain_request  # noqa: PLC0415
+        from fastgw.runtime.explain import outcome  # noqa: PLC0415
 
-        problems = run_self_tests(loaded, explain_request)
+        problems = run_self_tests(loaded, outcome)
     if problems:
         _fail(path, problems, as_json)
     if as_json:
@@ -128,6 +127,7 @@ def explain(request: tuple[str, ...], headers: tuple[str, ...], as_json: bool) -
     pairs = [_header_pair(header) for header in headers]
     loaded = _load(_config_path(Path(request[0]) if len(request) == 3 else None), as_json)
     from fastgw.runtime.explain import explain as explain_request  # noqa: PLC0415
+    from fastgw.runtime.explanation import explanation_text  # noqa: PLC0415
 
     try:
         found = explain_request(loaded.snapshot, method, url, pairs)
@@ -192,20 +192,6 @@ def version_line() -> str:
         f"fastgw {__version__}, Python {platform.python_version()} ({libraries}), "
         f"hot path: {'compiled' if is_compiled else 'interpreted'}"
     )
-
-
-def explanation_text(method: str, url: str, result: dict[str, Any]) -> str:
-    """An explanation as people read it: the steps, what comes out of them, and the headers that go on."""
-    steps = [(step["name"], step["verdict"], step["reason"]) for step in result["steps"]]
-    widths = [max((len(step[column]) for step in steps), default=0) for column in (0, 1)]
-    lines = [f"{method} {url}"]
-    lines += [f"  {name.ljust(widths[0])}  {verdict.ljust(widths[1])}  {why}".rstrip() for name, verdict, why in steps]
-    outcome = [f"{name} {result[name]}" for name in _OUTCOME_FIELDS if result[name] is not None]
-    lines.append(f"=> {', '.join(outcome) or result['reason']}")
-    for receiver, key in (("the upstream", "request_headers"), ("the client", "response_headers")):
-        if result[key]:
-            lines += [f"headers to {receiver}:", *(f"  {header}" for header in result[key])]
-    return "\n".join(lines)
 
 
 def status_text(state: dict[str, Any]) -> str:

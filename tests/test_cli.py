@@ -178,7 +178,7 @@ def test_explain_prints_no_secret(config: Path) -> None:
 def test_explain_is_given_to_programs(config: Path) -> None:
     explained = json.loads(fastgw("explain", "GET", "http://h/status", "--json").stdout)
     assert (explained["route"], explained["status"], explained["upstream"]) == ("route-2", 200, None)
-    assert set(explained["steps"][0]) == {"name", "verdict", "reason"}
+    assert set(explained["steps"][0]) == {"name", "verdict", "code", "reason", "considered", "holds"}
 
 
 def test_the_schema_is_json_with_descriptions_and_no_class_names() -> None:

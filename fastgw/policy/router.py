@@ -72,6 +72,11 @@ class Router:
     def __reduce__(self) -> tuple[type[Router], tuple[tuple[Rule, ...]]]:
         return Router, (self._rules,)
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """As they were given; a rule's index is what `match` finds."""
+        return self._rules
+
     def with_rules(self, more: Sequence[Rule]) -> Router:
         """The same rules, and more behind them. Raises ValueError as `Router` does."""
         return Router((*self._rules, *more))

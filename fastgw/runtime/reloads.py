@@ -17,7 +17,7 @@ from fastgw.runtime.admin_server import AdminServer
 from fastgw.runtime.aside import aside
 from fastgw.runtime.discovery import Discoverer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
-from fastgw.runtime.explain import explain
+from fastgw.runtime.explain import outcome
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
 from fastgw.runtime.health_checks import Checker
 from fastgw.runtime.report import report, report_bug
@@ -192,7 +192,7 @@ class Reloads:
 
 def tested(loaded: LoadedConfig) -> LoadedConfig:
     """Raises ConfigError when one of its `[[tests]]` fails."""
-    if problems := run_self_tests(loaded, explain):
+    if problems := run_self_tests(loaded, outcome):
         raise ConfigError(problems)
     return loaded
 

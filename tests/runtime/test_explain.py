@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgw.errors import ConfigError
+from fastgw.errors import METHOD_NOT_ALLOWED, NO_ROUTE, ConfigError
 from fastgw.http1.fields import values
-from fastgw.net.endpoint_states import EndpointStates
-from fastgw.policy.arms import Arms
-from fastgw.runtime.explain import Explanation, explain
+from fastgw.runtime.dry_run import LiveUpstream
+from fastgw.runtime.explain import explain, outcome
+from fastgw.runtime.explanation import Explanation
 from tests.fakes import FakeConnection, FakePool, Line, snapshot_of
 
 CONFIG = """
@@ -53,15 +53,31 @@ def steps(explanation: Explanation) -> list[str]:
     return [f"{step.name}: {step.verdict} ({step.reason})" for step in explanation.steps]
 
 
+def told_of(explanation: Explanation, name: str) -> str:
+    """What one step says."""
+    return next(line for line in steps(explanation) if line.startswith(f"{name}: ")).removeprefix(f"{name}: ")
+
+
+def considered(explanation: Explanation, name: str) -> dict[str, tuple[str, str]]:
+    """What one step has considered, with verdict and code."""
+    step = next(step for step in explanation.steps if step.name == name)
+    return {one.name: (one.verdict, one.code) for one in step.considered}
+
+
 def test_a_request_that_is_forwarded_is_told_step_by_step() -> None:
     told = explained("http://shop.test/items/./7?x=1", ("X-Gone", "1"), ("X-A", "b"))
     assert (told.route, told.upstream, told.path, told.status) == ("item", "a", "/v2/7?x=1", None)
     assert steps(told) == [
         "parse: accepted (host shop.test, path /items/7)",
+        "identify: accepted (a client that nobody speaks for, by http)",
         "match route: item (captured 7)",
+        "choose upstream: upstream a (the only upstream)",
         "transform request: GET /v2/7?x=1 (rewritten by the route)",
-        "forward: upstream a (the only upstream)",
+        "admit: admitted (nothing guards it but its bounds)",
         "pick endpoint: b:1 (the only one)",
+        "forward: HTTP/1.1 (no retries, but after a failed connection)",
+        "transform response: as it comes (Via, X-Request-Id and Date are the gateway's)",
+        "finish: logged as json (to stdout)",
     ]
     assert told.request_headers[0] == "Host: inner.test"
     assert "X-Key: k" in told.request_headers
@@ -72,7 +88,7 @@ def test_a_request_that_is_forwarded_is_told_step_by_step() -> None:
 def test_a_split_is_told_with_its_shares() -> None:
     told = explained("/split")
     assert (told.route, told.path) == ("split", "/split")
-    assert steps(told)[-2] == "forward: upstream a (a split: a 75 %, b 25 %)"
+    assert told_of(told, "choose upstream") == "upstream a (a split: a 75 %, b 25 %)"
 
 
 def test_a_condition_decides() -> None:
@@ -86,7 +102,7 @@ def test_a_redirect_and_a_fixed_answer_are_told_with_what_they_send() -> None:
     tea = explained("/status")
     assert (tea.status, tea.reason) == (418, "")
     assert "X-Tea: 1" in tea.response_headers
-    assert steps(tea)[-1] == "respond: 418 I'm a Teapot (the route's own reply)"
+    assert told_of(tea, "respond") == "418 I'm a Teapot (the route's own reply)"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +117,8 @@ def test_a_redirect_and_a_fixed_answer_are_told_with_what_they_send() -> None:
 def test_a_refusal_is_told_with_its_reason(url: str, method: str, status: int, reason: str) -> None:
     told = explained(url, method=method)
     assert (told.status, told.reason, told.route) == (status, reason, None)
-    assert reason in told.steps[-1].reason
+    respond = next(step for step in told.steps if step.name == "respond")
+    assert (respond.reason, respond.code) == (reason, reason)
 
 
 @pytest.mark.parametrize("url", ["http://", "", "http://a b/", "http://a.test/ x"])
@@ -140,102 +157,112 @@ def test_what_is_told_is_what_an_exchange_does(method: str, url: str, headers: l
     assert (told.status or 0, told.reason) == (exchange.status, exchange.reason)
     location = values(line.client.fields, b"location")
     assert (told.location or "").encode() == b"".join(location)
+    brief = outcome(SNAPSHOT, method, url, headers)
+    assert not brief.steps
+    brief.steps = told.steps
+    assert brief == told
     if exchange.pool is not None:
         assert (told.upstream, told.path) == (exchange.pool.name, exchange.target.decode())
         assert told.request_headers[0] == f"Host: {exchange.host.decode()}"
 
 
-BALANCED = """
-[upstreams.a]
-endpoints = ["b:1", "b:2", { address = "b:3", backup = true }]
-BALANCE
-[[routes]]
-upstream = "a"
-"""
+def test_the_methods_that_there_are_are_told() -> None:
+    told = explained("http://shop.test/items/7", method="POST")
+    assert told_of(told, "match route") == "none (POST is not among the methods for it: GET, PUT)"
+    assert considered(told, "match route") == {"item": ("missed", "method-mismatch")}
 
 
-@pytest.mark.parametrize(
-    ("balance", "told"),
-    [
-        ("", "b:1 or b:2 (by round-robin; not b:3: a backup is for when no other is available)"),
-        ('balance = "hash"\nhash_on = "header:X-User"', "any (the request has no header:x-user; not b:3:"),
-    ],
-)
-def test_the_endpoint_is_told_and_why_not_the_others(balance: str, told: str) -> None:
-    snapshot = snapshot_of(BALANCED.replace("BALANCE", balance))
-    assert steps(explain(snapshot, "GET", "/", []))[-1].startswith(f"pick endpoint: {told}")
+def test_listeners_are_told_that_a_request_can_t_come_by_or_that_send_it_away() -> None:
+    plain = '[[listeners]]\nname = "p"\naddress = "127.0.0.1:80"\n'
+    away = '[[listeners]]\nname = "w"\naddress = "127.0.0.1:81"\nredirect_to_https = true\n'
+    snapshot = snapshot_of(plain + away + CONFIG)
+    told = considered(explain(snapshot, "GET", "http://h/status", []), "identify")
+    assert told == {
+        "p on 127.0.0.1:80": ("possible", "accepted"),
+        "w on 127.0.0.1:81": ("possible", "redirect-to-https"),
+    }
+    told = considered(explain(snapshot, "GET", "https://h/status", []), "identify")
+    assert set(told.values()) == {("missed", "other-scheme")}
 
 
-@pytest.mark.parametrize(
-    ("written", "told"),
-    [
-        ("[]", "none yet (found while the gateway runs: dns app.test:80)"),
-        ('["b:1"]', "b:1 (the only one; until others are found: dns app.test:80)"),
-        ('["b:1", "b:2"]', "b:1 or b:2 (by round-robin; until others are found: dns app.test:80)"),
-    ],
-)
-def test_that_endpoints_are_found_while_the_gateway_runs_is_told(written: str, told: str) -> None:
-    found = f'[upstreams.a]\nendpoints = {written}\ndiscover = {{ dns = "app.test:80" }}\n[[routes]]\nupstream = "a"\n'
-    assert steps(explain(snapshot_of(found), "GET", "/", []))[-1] == f"pick endpoint: {told}"
+def test_edits_are_told_where_they_are_made() -> None:
+    edits = 'response.headers = { set = { X-Frame = "deny" }, add = { Link = "x" }, remove = ["Server"] }'
+    snapshot = snapshot_of(CONFIG.replace('match.headers = { X-Beta = "1" }', edits))
+    told = {
+        step.name: [(one.key, one.value) for one in step.holds] for step in explain(snapshot, "GET", "/beta", []).steps
+    }
+    assert told["transform response"] == [
+        ("routes.beta.response.headers.set.X-Frame", "deny"),
+        ("routes.beta.response.headers.add.Link", "x"),
+        ("routes.beta.response.headers.remove", "server"),
+    ]
+    item = {step.name: step.holds for step in explained("http://shop.test/items/7").steps}["transform request"]
+    assert [(one.key, one.value) for one in item] == [
+        ("routes.item.rewrite.host", "inner.test"),
+        ("routes.item.request.headers.set.X-Key", "k"),
+        ("routes.item.request.headers.remove", "x-gone"),
+    ]
 
 
-def test_by_key_it_is_the_one_that_traffic_would_have() -> None:
-    snapshot = snapshot_of(BALANCED.replace("BALANCE", 'balance = "hash"\nhash_on = "header:X-User"'))
-    told = [steps(explain(snapshot, "GET", "/", [("X-User", str(user))]))[-1] for user in range(20)]
-    assert {line.split()[2] for line in told} == {"b:1", "b:2"}
-    assert told[7].endswith("(header:x-user 7 leads there; not b:3: a backup is for when no other is available)")
+def test_a_request_that_may_go_no_further_is_answered() -> None:
+    told = explained("http://shop.test/beta", ("X-Beta", "1"), ("Max-Forwards", "0"), method="OPTIONS")
+    assert (told.route, told.status, told.path) == ("beta", 200, None)
+    assert told_of(told, "respond") == "200 OK (the gateway's own reply)"
 
 
-def test_a_cookie_s_endpoint_is_told() -> None:
-    sticky = 'sticky = { cookie = "s", secret = "0123456789abcdef" }'
-    config = f'[upstreams.a]\nendpoints = ["b:1", "b:2"]\n{sticky}\n[[routes]]\nupstream = "a"\n'
+def test_an_open_breaker_and_endpoints_that_are_out_give_their_answers() -> None:
+    config = """
+        [upstreams.a]
+        endpoints = ["b:1", "b:2"]
+        panic_threshold = "0%"
+        breaker = true
+        [[routes]]
+        upstream = "a"
+        response.headers.set = { X-Edited = "1" }
+        """
     snapshot = snapshot_of(config)
-    cookie = EndpointStates(snapshot.upstreams["a"], lambda: 0.0, lambda: 0.0, lambda _: None).sticky
-    assert cookie is not None
-    value = cookie.line(1, None).split(b"=")[1].split(b";")[0].decode()
-    assert steps(explain(snapshot, "GET", "/", [("Cookie", f"s={value}")]))[-1] == (
-        "pick endpoint: b:2 (the client's cookie leads there)"
-    )
-    assert steps(explain(snapshot, "GET", "/", [("Cookie", "s=x")]))[-1].startswith("pick endpoint: b:1 or b:2")
+    open_now = explain(snapshot, "GET", "/", [], {"a": LiveUpstream(breaker_open_s=4)})
+    assert (open_now.status, open_now.reason, open_now.upstream) == (503, "breaker-open", "a")
+    assert {"Retry-After: 4", "X-Edited: 1"} <= set(open_now.response_headers)
+    assert told_of(open_now, "admit") == "refused (its circuit breaker is open, for 4 s more)"
+    nobody = explain(snapshot, "GET", "/", [], {"a": LiveUpstream(unhealthy=frozenset(("b:1", "b:2")))})
+    assert (nobody.status, nobody.reason) == (503, "no-endpoint")
+    assert told_of(nobody, "pick endpoint") == "none (no endpoint is available)"
+    assert considered(nobody, "pick endpoint") == {"b:1": ("out", "unhealthy"), "b:2": ("out", "unhealthy")}
+    well = explain(snapshot, "GET", "/", [], {})
+    assert (well.status, well.path) == (None, "/")
 
 
-def test_why_a_part_of_a_split_is_chosen_is_told() -> None:
-    choice = '\nsplit = { header = "X-Arm", sticky = { cookie = "s", secret = "0123456789abcdef" } }'
-    snapshot = snapshot_of(CONFIG.replace("weight = 1 }]", "weight = 1 }]" + choice))
-    named = explain(snapshot, "GET", "/split", [("X-Arm", "b")])
-    assert (steps(named)[-2], named.is_drawn) == ("forward: upstream b (the request names it)", False)
-    route = next(route for route in snapshot.routes if route.name == "split")
-    assert route.arms is not None
-    sticky = Arms(route.arms, route.upstreams, route.weights, "split split").sticky
-    assert sticky is not None
-    value = sticky.line(1, None).split(b"=")[1].split(b";")[0].decode()
-    kept = explain(snapshot, "GET", "/split", [("Cookie", f"s={value}")])
-    assert (steps(kept)[-2], kept.is_drawn) == ("forward: upstream b (the client's cookie leads there)", False)
-    drawn = explain(snapshot, "GET", "/split", [])
-    assert (steps(drawn)[-2], drawn.is_drawn) == ("forward: upstream a (a split: a 75 %, b 25 %)", True)
+# Only what the routing itself can say: the answers of routes are their own.
+ROUTING = (NO_ROUTE.reason, METHOD_NOT_ALLOWED.reason)
 
 
-def test_a_mirror_is_told() -> None:
-    mirror = 'mirror = { upstream = "a", sample = "5%" }'
-    snapshot = snapshot_of(CONFIG.replace('match.headers = { X-Beta = "1" }', mirror))
-    assert steps(explain(snapshot, "GET", "/beta", []))[-2] == "mirror: upstream a (5 % of the requests)"
+@settings(max_examples=60, deadline=None)
+@given(METHODS, URLS, HEADERS)
+def test_every_step_has_a_code_and_the_last_one_is_the_log_s(
+    method: str, url: str, headers: list[tuple[str, str]]
+) -> None:
+    told = explain(SNAPSHOT, method, url, headers)
+    assert all(step.code and step.verdict for step in told.steps)
+    assert told.steps[-1].name == ("respond" if told.reason and told.reason not in ROUTING else "finish")
+    assert all(one.code and one.reason for step in told.steps for one in step.considered)
 
 
 @pytest.mark.parametrize(
     ("retry", "endpoints", "method", "told"),
     [
-        (
-            "{ hedge = true }",
-            '["c:1", "c:2"]',
-            "GET",
-            "hedge: a second try on another endpoint "
-            "(when it takes longer than 95 % of the answers, and 10 ms at least)",
-        ),
-        ("{ hedge = true }", '["c:1"]', "GET", "hedge: no second try (there is no other endpoint)"),
-        ("{ hedge = true }", '["c:1", "c:2"]', "POST", "pick endpoint: c:1 or c:2 (by round-robin)"),
-        ("true", '["c:1", "c:2"]', "GET", "pick endpoint: c:1 or c:2 (by round-robin)"),
+        ("{ hedge = true }", '["c:1", "c:2"]', "GET", "slower than this share of the answers"),
+        ("{ hedge = true }", '["c:1"]', "GET", "but there is no other endpoint"),
+        ("{ hedge = true }", '["c:1", "c:2"]', "POST", ""),
+        ("true", '["c:1", "c:2"]', "GET", ""),
     ],
 )
 def test_hedging_is_told(retry: str, endpoints: str, method: str, told: str) -> None:
     config = CONFIG.replace('endpoints = ["c:1"]', f"endpoints = {endpoints}\nretry = {retry}")
-    assert steps(explain(snapshot_of(config), method, "/beta", [("X-Beta", "1")]))[-1] == told
+    steps = explain(snapshot_of(config), method, "/beta", [("X-Beta", "1")]).steps
+    (forward,) = [step for step in steps if step.name == "forward"]
+    hedge = {one.key.rpartition(".")[2]: one for one in forward.holds if ".hedge." in one.key}
+    assert set(hedge) == ({"quantile", "min_delay"} if told else set())
+    if told:
+        assert hedge["quantile"].meaning.startswith(told)
+        assert (hedge["quantile"].value, hedge["min_delay"].value) == ("95%", "10ms")
