@@ -20,6 +20,7 @@ from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.explain import outcome
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
 from fastgw.runtime.health_checks import Checker
+from fastgw.runtime.reload_scope import beyond_reload
 from fastgw.runtime.report import report, report_bug
 from fastgw.runtime.row_layout import keys_of
 from fastgw.runtime.sockets import CannotListen, SocketTable
@@ -199,7 +200,5 @@ def tested(loaded: LoadedConfig) -> LoadedConfig:
 
 def _needs_upgrade(before: Snapshot, after: Snapshot) -> str:
     """What a reload can't change."""
-    changed = [name for name in ("workers", "pin_workers") if getattr(before, name) != getattr(after, name)]
-    if not changed:
-        return ""
-    return f"; server.{' and server.'.join(changed)} changed, which takes a restart or: fastgw upgrade"
+    changed = beyond_reload(before, after)
+    return f"; {' and '.join(changed)} changed, which takes a restart or: fastgw upgrade" if changed else ""
