@@ -84,20 +84,21 @@ def path_text(path: Path) -> str:
 
 def toml_text(value: object) -> str:
     """A value as TOML would write it, on one line, cut when it is long."""
-    text = _toml_text(value)
+    text = whole_toml_text(value)
     return text if len(text) <= _SHOWN_LENGTH_MAX else text[: _SHOWN_LENGTH_MAX - 1] + "…"
 
 
-def _toml_text(value: object) -> str:
+def whole_toml_text(value: object) -> str:
+    """The same, however long it is."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(char if char.isprintable() else f"\\u{ord(char):04X}" for char in escaped) + '"'
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml_text, value)) + "]"
+        return "[" + ", ".join(map(whole_toml_text, value)) + "]"
     if isinstance(value, dict):
-        pairs = (f"{path_text((str(key),))} = {_toml_text(item)}" for key, item in value.items())
+        pairs = (f"{path_text((str(key),))} = {whole_toml_text(item)}" for key, item in value.items())
         return "{ " + ", ".join(pairs) + " }" if value else "{}"
     return str(value)
 
