@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported where it is used, so that none waits for another's.
 
-Exit status: 0 when all is well, 1 when the configuration (or what it asks for) can't be used, 2 for wrong usage.
+Exit status: 0 when all is well, 1 when the configuration (or what it asks for) can't be used, 2 for wrong usage. `diff`
+has those of diff(1).
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from fastgw.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
+    from fastgw.runtime.log_replay import Replayed
 
 DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/fastgw/config.toml"))
+
+# diff(1)'s status when there is no answer.
+_TROUBLE = 2
 
 _config_argument = click.argument("config", required=False, type=click.Path(path_type=Path, readable=False))
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -149,6 +154,31 @@ def routes(config: Path | None, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("old", type=click.Path(path_type=Path, readable=False))
+@click.argument("new", type=click.Path(path_type=Path, readable=False))
+@click.option("--log", metavar="FILE", help="An access log in JSON whose requests are walked through both; -: stdin.")
+@_json_option
+def diff(old: Path, new: Path, log: str | None, as_json: bool) -> None:
+    """Tell what changes from one configuration to another, and for which requests of a log.
+
+    Exit with 0 when nothing does, 1 when something does, and 2 for trouble.
+    """
+    before, after = _load_both(old, new, as_json)
+    from fastgw.runtime.config_diff import config_diff, diff_json, diff_text, is_different  # noqa: PLC0415
+
+    found = config_diff(before, after)
+    replayed = _replayed(log, before, after, found.renamed) if log is not None else None
+    if as_json:
+        click.echo(json.dumps(diff_json(found, replayed), indent=2))
+    else:
+        click.echo(diff_text(found, replayed))
+    if replayed is not None and replayed.lines and not replayed.walked:
+        click.echo(f"no line of {log} is one of a request, as the access log has them in JSON", err=True)
+        sys.exit(_TROUBLE)
+    sys.exit(1 if is_different(found, replayed) else 0)
+
+
+@cli.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from fastgw.config.json_schema import json_schema  # noqa: PLC0415
@@ -210,6 +240,37 @@ def status_text(state: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _load_both(old: Path, new: Path, as_json: bool) -> tuple[LoadedConfig, LoadedConfig]:
+    """Both, or the problems of both."""
+    from fastgw.config.load import load_config  # noqa: PLC0415
+
+    loaded: list[LoadedConfig] = []
+    wrong: dict[Path, list[Problem]] = {}
+    for path in (old, new):
+        try:
+            loaded.append(load_config(path))
+        except ConfigError as error:
+            wrong[path] = error.problems
+    if wrong:
+        if as_json:
+            _print_json_problems([problem for problems in wrong.values() for problem in problems])
+        for path, problems in wrong.items():
+            _print_problems(path, problems)
+        sys.exit(_TROUBLE)
+    return loaded[0], loaded[1]
+
+
+def _replayed(log: str, old: LoadedConfig, new: LoadedConfig, renamed: dict[str, str]) -> Replayed:
+    from fastgw.runtime.log_replay import LogReplay  # noqa: PLC0415
+
+    try:
+        with click.open_file(log, "rb") as opened:
+            return LogReplay(old.snapshot, new.snapshot, renamed).read(opened)
+    except OSError as error:
+        click.echo(f"{log}: can't be read: {error.strerror}", err=True)
+        sys.exit(_TROUBLE)
+
+
 def _command(config: Path | None, command: str, as_json: bool) -> None:
     """Has a running gateway do something; ends with 1 when it did not."""
     answer = _ask(config, command)
@@ -254,11 +315,19 @@ def _load(path: Path, as_json: bool = False) -> LoadedConfig:
 
 def _fail(path: Path, problems: list[Problem], as_json: bool) -> NoReturn:
     if as_json:
-        click.echo(json.dumps({"problems": [dataclasses.asdict(problem) for problem in problems]}, indent=2))
+        _print_json_problems(problems)
+    _print_problems(path, problems)
+    sys.exit(1)
+
+
+def _print_json_problems(problems: list[Problem]) -> None:
+    click.echo(json.dumps({"problems": [dataclasses.asdict(problem) for problem in problems]}, indent=2))
+
+
+def _print_problems(path: Path, problems: list[Problem]) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
     click.echo(f"{_count(len(problems), 'problem')} in {path}", err=True)
-    sys.exit(1)
 
 
 def _header_pair(header: str) -> tuple[str, str]:

@@ -244,3 +244,79 @@ def test_a_reader_that_leaves_early_gives_no_traceback(command: str) -> None:
     result = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, env=environment, check=False, timeout=60)
     os.close(write)
     assert result.stderr == b""
+
+
+# diff.
+
+
+def lines_of(*paths: str) -> str:
+    return "".join(json.dumps({"method": "GET", "host": "shop.example", "path": path}) + "\n" for path in paths)
+
+
+@pytest.fixture
+def other(config: Path) -> Path:
+    file = config.with_name("other.toml")
+    file.write_text(GOOD.replace('path = "/status"', 'path = "/state"'), encoding="utf-8")
+    return file
+
+
+def test_diff_has_the_statuses_of_diff(config: Path, other: Path) -> None:
+    same = fastgw("diff", str(config), str(config))
+    assert (same.exit_code, same.stdout, same.stderr) == (0, "no differences\n", "")
+    different = fastgw("diff", str(config), str(other))
+    assert (different.exit_code, different.stdout) == (1, '~ routes route-2\n~     path = "/status" -> "/state"\n')
+    assert fastgw("diff", str(config)).exit_code == 2
+
+
+def test_diff_says_which_file_is_wrong(config: Path, other: Path) -> None:
+    other.write_text(GOOD + "[server]\nworkers = 0\n", encoding="utf-8")
+    result = fastgw("diff", str(config), str(other))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{other}:18:11: server.workers: 0 is not a number of processes; ")
+    assert result.stderr.endswith(f"\n1 problem in {other}\n")
+    result = fastgw("diff", "none.toml", str(other), "--json")
+    assert [problem["file"] for problem in json.loads(result.stdout)["problems"]] == ["none.toml", str(other)]
+    assert result.exit_code == 2
+
+
+def test_diff_walks_a_log_through_both(config: Path, other: Path) -> None:
+    log = config.with_name("access.jsonl")
+    log.write_text(lines_of("/status", "/items/7") + "broken\n", encoding="utf-8")
+    result = fastgw("diff", str(config), str(other), "--log", str(log))
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[2:] == [
+        "log: 2 requests, 1 of them treated differently",
+        "  1 request: route route-2 -> none, status 200 -> 404 no-route",
+        '      line 1: {"method": "GET", "host": "shop.example", "path": "/status"}',
+        "log: 1 lines could not be read: they are no JSON lines of requests",
+        "log: it does not hold the headers or cookies that these routes look at: item",
+    ]
+    found = json.loads(fastgw("diff", str(config), str(other), "--log", str(log), "--json").stdout)["log"]
+    assert (found["lines"], found["walked"], found["differing"], found["unreadable"]) == (3, 2, 1, 1)
+
+
+def test_diff_says_when_a_log_is_of_no_use(config: Path) -> None:
+    log = config.with_name("access.log")
+    log.write_text('192.0.2.1 - - [x] "GET / HTTP/1.1" 200 1 "-" "-"\n', encoding="utf-8")
+    result = fastgw("diff", str(config), str(config), "--log", str(log))
+    assert result.exit_code == 2
+    assert result.stderr == f"no line of {log} is one of a request, as the access log has them in JSON\n"
+    gone = fastgw("diff", str(config), str(config), "--log", "none.jsonl")
+    assert (gone.exit_code, gone.stderr) == (2, "none.jsonl: can't be read: No such file or directory\n")
+
+
+def test_diff_prints_no_secret(config: Path, other: Path) -> None:
+    other.write_text(GOOD.replace("${SECRET}", "x${SECRET}").replace("X-Key", "Authorization"), encoding="utf-8")
+    for options in ([], ["--json"]):
+        printed = fastgw("diff", str(config), str(other), *options).stdout
+        assert "${SECRET}" in printed
+        assert "hunter2" not in printed
+
+
+def test_the_real_command_takes_a_log_from_its_standard_input(config: Path, other: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECRET": "hunter2"}
+    command = [sys.executable, "-m", "fastgw", "diff", str(config), str(other), "--log", "-"]
+    log = lines_of(*["/status"] * 500)
+    done = subprocess.run(command, input=log, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "  500 requests: route route-2 -> none, status 200 -> 404 no-route\n" in done.stdout
