@@ -132,13 +132,19 @@ def _group_lines(group: Group) -> list[str]:
     if group.old.route == group.new.route:
         told.insert(0, f"route {group.new.route or 'none'}")
     times = "1 request" if group.count == 1 else f"{group.count} requests"
-    example = group.example
+    example = _printable(group.example)
     if len(example) > _EXAMPLE_SHOWN_MAX:
         example = example[: _EXAMPLE_SHOWN_MAX - 1] + "…"
     lines = [f"  {times}: {', '.join(told)}", f"      line {group.number}: {example}"]
     if group.old_path and group.new_path and group.old_path != group.new_path:
-        lines.append(f"      the upstream gets {_cut(group.new_path)}, not {_cut(group.old_path)}")
+        before, after = _cut(_printable(group.old_path)), _cut(_printable(group.new_path))
+        lines.append(f"      the upstream gets {after}, not {before}")
     return lines
+
+
+def _printable(text: str) -> str:
+    """What clients have sent is to do nothing to a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _status(side: Side) -> str:

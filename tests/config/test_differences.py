@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fastgw.config.differences import EntityChange, differences
 from fastgw.config.load import LoadedConfig, load_config
+from fastgw.errors import ConfigError
 from tests.config.sources import LISTENER, ROUTE, UPSTREAM, load
 from tests.support.tls import Authority
 
@@ -27,6 +31,40 @@ def texts(old: str, new: str) -> dict[str, list[str]]:
 
 def test_a_configuration_does_not_differ_from_itself() -> None:
     assert texts(EXAMPLE, EXAMPLE) == {}
+
+
+def variants() -> Iterator[str]:
+    """The example with one line taken out, or with another number or flag in it."""
+    lines = EXAMPLE.splitlines()
+    for number, line in enumerate(lines):
+        others = [] if line.startswith("#") else [""]
+        # What is only written down as a comment counts, too; weights say nothing but their ratio.
+        bare = line.removeprefix("# ")
+        if re.match(r"[a-z_.]+ = ", bare):
+            others.append(re.sub(r"(\d+)", lambda found: str(int(found[1]) + 1), bare, count=1))
+            others.append(bare.replace("true", "_").replace("false", "true").replace("_", "false"))
+        for other in others:
+            yield "\n".join([*lines[:number], other, *lines[number + 1 :], ""])
+
+
+def compiled(loaded: LoadedConfig) -> list[object]:
+    snapshot = loaded.snapshot
+    names = [field.name for field in dataclasses.fields(snapshot) if field.name != "router"]
+    return [*(getattr(snapshot, name) for name in names), snapshot.router.rules]
+
+
+def test_differences_are_told_for_each_line_of_the_example_that_changes_what_is_compiled() -> None:
+    example, tried = load(EXAMPLE), 0
+    for text in variants():
+        try:
+            other = load(text)
+        except ConfigError:
+            continue
+        tried += text != EXAMPLE
+        is_same = compiled(example) == compiled(other)
+        assert bool(differences(example, other).entities) is not is_same, text
+        assert bool(differences(other, example).entities) is not is_same, text
+    assert tried > 100
 
 
 def test_comments_tests_and_written_defaults_make_no_difference() -> None:

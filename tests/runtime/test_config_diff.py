@@ -50,7 +50,7 @@ def test_long_values_are_cut_to_where_they_differ() -> None:
 def test_a_log_s_groups_are_told_with_an_example() -> None:
     groups = [
         Group(Side("a", "u", None, None), Side("b", "w", None, None), ("headers",), 7, '{"a":1}', "/1", "/2", 12),
-        Group(Side("a", None, 200, None), Side(None, None, 404, "no-route"), (), 8, "x" * 500, None, None, 1),
+        Group(Side("a", None, 200, None), Side(None, None, 404, "no-route"), (), 8, "\x9b" + "x" * 500, None, None, 1),
         Group(Side("a", "u", None, None), Side("a", "u", None, None), ("host", "timeout"), 9, "{}", "/", "/", 1),
     ]
     found = Replayed(
@@ -63,7 +63,7 @@ def test_a_log_s_groups_are_told_with_an_example() -> None:
         '      line 7: {"a":1}',
         "      the upstream gets /2, not /1",
         "  1 request: route a -> none, status 200 -> 404 no-route",
-        "      line 8: " + "x" * 159 + "…",
+        "      line 8: ?" + "x" * 158 + "…",
         "  1 request: route a, another host, another timeout",
         "      line 9: {}",
         "  and 6 requests in still other ways",
