@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import re
 import subprocess
@@ -23,9 +24,12 @@ from fastgw.config import admin, discovery, mirror, resilience, schema, sticky
 from fastgw.config.load import load_text
 from fastgw.config.patterns import METHODS
 from fastgw.config.problems import toml_text
+from fastgw.config.table_diff import Change
 from fastgw.config.values import LOG_FIELDS
 from fastgw.errors import Failure
 from fastgw.policy.access_log import FIELDS
+from fastgw.runtime.explanation import Explanation, Step
+from fastgw.runtime.log_replay import Group, Replayed
 from fastgw.snapshot import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -286,3 +290,22 @@ def test_every_layer_is_in_the_picture() -> None:
 
 def test_there_is_a_place_for_the_benchmarks() -> None:
     assert README.count("<!-- benchmarks -->") == 1
+
+
+# Commands.
+
+
+def test_the_json_of_explain_and_diff_is_described() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in sorted((ROOT / "fastgw/runtime").glob("explain*.py"))
+    )
+    steps = next(row[1] for row in table_after("### Explain") if row[0] == "`steps`")
+    assert set(code(steps)) == set(re.findall(r'Step\(\s*"([a-z ]+)"', sources))
+    described = {name for row in table_after("### Explain") for name in code(row[0])}
+    assert {field.name for field in dataclasses.fields(Explanation)} <= described
+    assert {f"steps[].{field.name}" for field in dataclasses.fields(Step)} >= {
+        name.removesuffix("[]") for name in described if name.startswith("steps[].")
+    }
+    diff = " ".join(cell for row in table_after("The JSON of `--json`:") for cell in row)
+    for part in (Replayed, Group, Change):
+        assert [field.name for field in dataclasses.fields(part) if f"`{field.name}`" not in diff] == []
