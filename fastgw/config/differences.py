@@ -55,6 +55,7 @@ def differences(old: LoadedConfig, new: LoadedConfig) -> Differences:
         *_listeners(old, new),
         *_certificates(old, new),
         *_section(old, new, "acme"),
+        *_section(old, new, "admin"),
         *_section(old, new, "access_log"),
         *_upstreams(old, new),
     ]

@@ -160,8 +160,12 @@ def _effective(loaded: LoadedConfig, index: int) -> dict[str, _Said]:
             _say(said, "rewrite.host", defaults.rewrite.host, document, ("defaults", "rewrite", "host"), True)
     if route.retry is False:
         said["retry"] = _Said(False, "false")
-    elif route.retry is not None and route.retry.any_method:
-        _say(said, "retry.any_method", True, document, (*path, "retry", "any_method"))
+    elif route.retry is not None:
+        if route.retry.any_method:
+            _say(said, "retry.any_method", True, document, (*path, "retry", "any_method"))
+        if route.retry.hedge is not None:
+            hedge = route.retry.hedge
+            said["retry.hedge"] = _Said(hedge, written(document, (*path, "retry", "hedge")), False)
     return said
 
 

@@ -40,7 +40,7 @@ _NO_FILES = ("stdout", "off")
 # Lists whose order says something.
 _ORDERED = {(schema.AccessLog, "fields"), (Sticky, "secret"), (schema.ListenerTls, "certificates")}
 # Keys whose values are nobody's business, and headers that carry such.
-_SECRET_KEYS = frozenset(("secret", "hmac_key"))
+_SECRET_KEYS = frozenset(("secret", "hmac_key", "token"))
 _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"))
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 # Tables of headers, whose names are told apart without regard to case.
@@ -203,14 +203,16 @@ def change(
 def written(document: Document, path: Path) -> str:
     """A value as the file writes it, but for secrets."""
     names = ["", "", *(part for part in path if isinstance(part, str))]
-    return whole_toml_text(_shown(document.written(path), names[-1], names[-2]))
+    return whole_toml_text(shown(document.written(path), names[-1], names[-2]))
 
 
-def _shown(value: object, key: str, table: str) -> object:
+def shown(value: object, key: str = "", table: str = "") -> object:
+    """Plain data as the file writes it, but for secrets: what `${...}` brings in is none. `key` and `table` are what
+    it is under."""
     if isinstance(value, dict):
-        return {name: _shown(item, name, key) for name, item in value.items()}
+        return {name: shown(item, name, key) for name, item in value.items()}
     if isinstance(value, list):
-        return [_shown(item, key, table) for item in value]
+        return [shown(item, key, table) for item in value]
     is_secret = key in _SECRET_KEYS or (table in _HEADERS and key.lower() in _SECRET_HEADERS)
     if isinstance(value, str) and is_secret and _REFERENCE.fullmatch(value) is None:
         return HIDDEN

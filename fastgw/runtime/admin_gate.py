@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from fastgw import counters
 from fastgw.config.load import load_text
 from fastgw.config.routing_table import routing_table
+from fastgw.config.table_diff import shown
 from fastgw.counters import BUCKETS, ENDPOINT, HISTOGRAM, UPSTREAM
 from fastgw.errors import ConfigError
-from fastgw.policy.breaker import STATES
+from fastgw.policy.breaker import OPEN, STATES
 from fastgw.runtime.aside import aside
+from fastgw.runtime.dry_run import LiveUpstream
 from fastgw.runtime.explain import explain
 from fastgw.runtime.metrics import STATUS_CLASSES, Collector, WorkerFacts
 from fastgw.runtime.reloads import tested
@@ -25,11 +27,7 @@ if TYPE_CHECKING:
     from fastgw.runtime.reloads import Reloads
     from fastgw.runtime.status import Status
     from fastgw.runtime.workers import Workers
-    from fastgw.snapshot import Endpoint, Upstream
-
-# Keys of the configuration whose values are nobody's business, however they got there.
-_SECRET_KEYS = frozenset(("token", "secret", "hmac_key"))
-_HIDDEN = "(hidden)"
+    from fastgw.snapshot import Endpoint, Snapshot, Upstream
 
 
 class GatewayGate:
@@ -99,8 +97,8 @@ class GatewayGate:
         return layout.of_each_worker(key) if key in layout.layout.places else []
 
     def config(self) -> dict[str, Any]:
-        shown: dict[str, Any] = _hidden(self._reloads.loaded.document.raw)
-        return shown
+        raw = self._reloads.loaded.document.raw
+        return {key: shown(value, key) for key, value in raw.items()}
 
     async def check(self, text: str) -> list[dict[str, Any]]:
         loaded = self._reloads.loaded
@@ -117,19 +115,25 @@ class GatewayGate:
         loaded = self._reloads.loaded
         snapshot = self._reloads.discoverer.filled(loaded.snapshot)
         try:
-            found = dataclasses.asdict(explain(snapshot, method, url, list(headers)))
+            found = dataclasses.asdict(explain(snapshot, method, url, list(headers), self._live(snapshot)))
         except ConfigError as error:
             raise ValueError(str(error)) from None
         masked: dict[str, Any] = loaded.document.masked(found)
         return masked
 
+    def _live(self, snapshot: Snapshot) -> dict[str, LiveUpstream]:
+        """What holds in every worker: of what only some have seen, others know nothing."""
+        return {upstream.name: self._live_upstream(upstream) for upstream in snapshot.upstreams.values()}
 
-def _hidden(value: Any, key: str = "") -> Any:
-    """As the file has it: `${...}` stands for what it brings, and what is written out is hidden where it is secret."""
-    if isinstance(value, dict):
-        return {name: _hidden(item, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_hidden(item, key) for item in value]
-    if key in _SECRET_KEYS and isinstance(value, str) and not value.startswith("${"):
-        return _HIDDEN
-    return value
+    def _live_upstream(self, upstream: Upstream) -> LiveUpstream:
+        def is_ejected(endpoint: Endpoint) -> bool:
+            rows = self._rows((ENDPOINT, upstream.name, endpoint.name))
+            return bool(rows) and all(row[counters.EJECTED] for row in rows)
+
+        known = self._rows((UPSTREAM, "", upstream.name))
+        is_open = bool(known) and all(row[counters.BREAKER] == OPEN for row in known)
+        return LiveUpstream(
+            unhealthy=self._workers.unhealthy.get(upstream.name, frozenset()),
+            ejected=frozenset(endpoint.name for endpoint in upstream.endpoints if is_ejected(endpoint)),
+            breaker_open_s=int(is_open),
+        )

@@ -5,7 +5,7 @@ import pytest
 from fastgw.config.route_diff import RouteComparison, RoutePair, order_changes, pair_routes, route_name
 from tests.config.sources import LISTENER, UPSTREAM, load
 
-HEAD = LISTENER + UPSTREAM + '[upstreams.b]\nendpoints = ["127.0.0.1:2"]\n'
+HEAD = LISTENER + UPSTREAM + "retry = true\n" + '[upstreams.b]\nendpoints = ["127.0.0.1:2"]\n'
 
 
 def route(keys: str, goal: str = 'upstream = "a"') -> str:
@@ -101,6 +101,8 @@ def test_what_means_the_same_is_no_change(old: str, new: str) -> None:
         (route('rewrite.host = "x"'), route('rewrite.host = "y"'), 'rewrite.host: "x" -> "y"'),
         (route(""), route("retry = false"), "retry: None -> false"),
         (route(""), route("retry.any_method = true"), "retry.any_method: None -> true"),
+        (route(""), route("retry.hedge = true"), "retry.hedge: None -> true"),
+        (route("retry.hedge = true"), route("retry.hedge = false"), "retry.hedge: true -> false"),
         (
             route('request.headers.set = { X-A = "1" }'),
             route('request.headers.set = { X-A = "2" }'),

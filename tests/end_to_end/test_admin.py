@@ -73,6 +73,11 @@ def test_endpoints_are_told_with_their_health_and_load(tmp_path: Path) -> None:
             assert now[well.address]["idle_connections"] == 1
             assert now[well.address]["mean_head_ms"] > 4  # type: ignore[operator]
             assert now[ill.address]["mean_head_ms"] is None
+            # What is told of a request is what would become of it now.
+            _, told = admin.post("/api/explain", {"method": "GET", "url": "http://a.test/x"})
+            (pick,) = [step for step in told["steps"] if step["name"] == "pick endpoint"]
+            assert pick["verdict"] == well.address
+            assert [(one["name"], one["code"]) for one in pick["considered"]][1:] == [(ill.address, "unhealthy")]
 
 
 def test_a_reload_is_asked_for_and_its_outcome_is_the_answer(tmp_path: Path) -> None:
