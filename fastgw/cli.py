@@ -97,6 +97,25 @@ def status(config: Path | None, as_json: bool) -> None:
     sys.exit(0 if state["is_serving"] else 1)
 
 
+@cli.command(options_metavar="[--upstream NAME] [--undo] [--weight N] [--json]")
+@click.argument("endpoint", nargs=-1, metavar="[CONFIG] ENDPOINT")
+@click.option("--upstream", default="", metavar="NAME", help="Whose endpoint it is, where several have it.")
+@click.option("--undo", is_flag=True, help="Let it have requests again.")
+@click.option("--weight", type=click.IntRange(0, 1000), help="Give it this weight instead; 0: its own again.")
+@_json_option
+def drain(endpoint: tuple[str, ...], upstream: str, undo: bool, weight: int | None, as_json: bool) -> None:
+    """Let an endpoint of the running gateway end what it is busy with, and get nothing new.
+
+    That lasts over reloads and upgrades, until it is undone; a weight, until the configuration is loaded again.
+    """
+    if len(endpoint) not in (1, 2):
+        raise click.UsageError("name an endpoint as the configuration does, like: fastgw drain 10.0.0.1:80")
+    config = Path(endpoint[0]) if len(endpoint) == 2 else None
+    changes = ["undrain"] if undo else ["drain"] if weight is None else []
+    changes += [str(weight)] if weight is not None else []
+    _command(config, "drain", as_json, " ".join(("endpoint", upstream, endpoint[-1], *changes)))
+
+
 @cli.command()
 @_config_argument
 @_json_option
@@ -271,9 +290,9 @@ def _replayed(log: str, old: LoadedConfig, new: LoadedConfig, renamed: dict[str,
         sys.exit(_TROUBLE)
 
 
-def _command(config: Path | None, command: str, as_json: bool) -> None:
-    """Has a running gateway do something; ends with 1 when it did not."""
-    answer = _ask(config, command)
+def _command(config: Path | None, command: str, as_json: bool, asked: str = "") -> None:
+    """Has a running gateway do something; ends with 1 when it did not. `asked` is how the gateway is told."""
+    answer = _ask(config, asked or command)
     is_done = answer["outcome"] == "done"
     if as_json:
         click.echo(json.dumps(answer, indent=2))

@@ -111,6 +111,8 @@ class Endpoint:
     weight: int = 1
     # Used when no other is available.
     backup: bool = False
+    # By hand: it ends what it is busy with, and gets nothing new.
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ class EndpointStates:
         self._warming = WarmingWeights(SlowStart(upstream.slow_start), weights) if upstream.slow_start else None
         self._is_warm = True
         self._backups = sum(1 << index for index, endpoint in enumerate(endpoints) if endpoint.backup)
+        # Those who get nothing, even in panic.
+        self._leaving = slots.gone | sum(1 << index for index, endpoint in enumerate(endpoints) if endpoint.draining)
         self._unhealthy_names: Collection[str] = ()
         self._unhealthy = 0
         # What spoke against endpoints when that was last looked at.
@@ -130,7 +132,7 @@ class EndpointStates:
         if not tried:
             return self.out
         ejected = self.detector.ejected if self.detector is not None else 0
-        well = out_mask(self.everyone, self._backups, self._unhealthy | tried, ejected, self.slots.gone, 0.0)
+        well = out_mask(self.everyone, self._backups, self._unhealthy | tried, ejected, self._leaving, 0.0)
         return well if well != self.everyone else self.out | tried
 
     def pick_for(self, exchange: Exchange, capacity: int, unavailable: int) -> int:
@@ -319,7 +321,7 @@ class EndpointStates:
     def _out(self, trials: int) -> int:
         ejected = self.detector.ejected & ~trials if self.detector is not None else 0
         return out_mask(
-            self.everyone, self._backups, self._unhealthy, ejected, self.slots.gone, self._upstream.panic_threshold
+            self.everyone, self._backups, self._unhealthy, ejected, self._leaving, self._upstream.panic_threshold
         )
 
 

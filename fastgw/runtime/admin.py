@@ -21,7 +21,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fastgw.config.values import WEIGHT_MAX
 from fastgw.runtime.exposition import OPENMETRICS, PROMETHEUS, exposed
+from fastgw.runtime.reloads import Over
 
 if TYPE_CHECKING:
     from fastgw.config.admin import AdminSettings
@@ -55,6 +57,9 @@ class Gate(Protocol):
     async def check(self, text: str) -> list[dict[str, Any]]:
         """What is wrong with a configuration."""
 
+    async def override(self, upstream: str, endpoint: str, draining: bool | None, weight: int | None) -> Event:
+        """Lets an endpoint drain or not, or gives it a weight; None leaves that as it is."""
+
     async def reload(self) -> Event:
         """Reads the configuration's file again."""
 
@@ -72,6 +77,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
         Route("/api/status", api.status),
         Route("/api/routes", api.routes),
         Route("/api/upstreams", api.upstreams),
+        Route("/api/endpoints", api.override, methods=["POST"]),
         Route("/api/config", api.config),
         Route("/api/config/check", api.check, methods=["POST"]),
         Route("/api/reload", api.reload, methods=["POST"]),
@@ -80,7 +86,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, token=settings.token)],
-        exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed},
+        exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed, Over: _over},
     )
 
 
@@ -102,6 +108,10 @@ async def _not_found(request: Request, _error: Exception) -> Response:
 
 async def _not_allowed(request: Request, _error: Exception) -> Response:
     return problem(405, "Method Not Allowed", f"{request.url.path} takes no {request.method}.")
+
+
+async def _over(_request: Request, _error: Exception) -> Response:
+    return problem(503, "Service Unavailable", "The gateway stops, or another has taken its place: ask again.")
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
@@ -173,6 +183,24 @@ class _Api:
 
     async def upstreams(self, _request: Request) -> Response:
         return answer(self._gate.upstreams())
+
+    async def override(self, request: Request) -> Response:
+        return await _with_body(request, self._override)
+
+    async def _override(self, body: bytes) -> Response:
+        shape = '{"upstream": "a", "endpoint": "10.0.0.1:80", "draining": true, "weight": 2}'
+        try:
+            asked = orjson.loads(body)
+            draining, weight = asked.get("draining"), asked.get("weight")
+            upstream, endpoint = asked.get("upstream", ""), asked["endpoint"]
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            return problem(400, "Bad Request", f"{error}; write {shape}, with one of the last two or both.")
+        is_right = isinstance(upstream, str) and isinstance(endpoint, str) and isinstance(draining, bool | None)
+        is_weight = weight is None or (type(weight) is int and 0 <= weight <= WEIGHT_MAX)
+        if not is_right or not is_weight or (draining is None and weight is None):
+            return problem(422, "Unprocessable Content", f"Write {shape}, with one of the last two or both.")
+        event = await self._gate.override(upstream, endpoint, draining, weight)
+        return answer(dataclasses.asdict(event), 200 if event.outcome == "done" else 404)
 
     async def config(self, _request: Request) -> Response:
         return answer(self._gate.config())

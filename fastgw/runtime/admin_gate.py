@@ -54,7 +54,7 @@ class GatewayGate:
         return [dataclasses.asdict(row) for row in routing_table(self._reloads.loaded)]
 
     def upstreams(self) -> list[dict[str, Any]]:
-        snapshot = self._reloads.discoverer.filled(self._workers.snapshot)
+        snapshot = self._reloads.as_it_is(self._workers.snapshot)
         return [self._upstream(upstream) for upstream in snapshot.upstreams.values()]
 
     def _upstream(self, upstream: Upstream) -> dict[str, Any]:
@@ -80,6 +80,7 @@ class GatewayGate:
             "name": endpoint.name,
             "weight": endpoint.weight,
             "backup": endpoint.backup,
+            "draining": endpoint.draining,
             # None: nobody checks.
             "healthy": None if upstream.health is None else not checks_fail,
             "ejected_by_workers": row[counters.EJECTED],
@@ -108,12 +109,15 @@ class GatewayGate:
             return [dataclasses.asdict(problem) for problem in error.problems]
         return []
 
+    async def override(self, upstream: str, endpoint: str, draining: bool | None, weight: int | None) -> Event:
+        return await self._reloads.override(upstream, endpoint, draining, weight)
+
     async def reload(self) -> Event:
         return await self._reloads.from_file()
 
     def explain(self, method: str, url: str, headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
         loaded = self._reloads.loaded
-        snapshot = self._reloads.discoverer.filled(loaded.snapshot)
+        snapshot = self._reloads.as_it_is(loaded.snapshot)
         try:
             found = dataclasses.asdict(explain(snapshot, method, url, list(headers), self._live(snapshot)))
         except ConfigError as error:
@@ -134,6 +138,7 @@ class GatewayGate:
         is_open = bool(known) and all(row[counters.BREAKER] == OPEN for row in known)
         return LiveUpstream(
             unhealthy=self._workers.unhealthy.get(upstream.name, frozenset()),
+            draining=frozenset(endpoint.name for endpoint in upstream.endpoints if endpoint.draining),
             ejected=frozenset(endpoint.name for endpoint in upstream.endpoints if is_ejected(endpoint)),
             breaker_open_s=int(is_open),
         )

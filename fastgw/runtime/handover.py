@@ -57,6 +57,8 @@ class Estate:
     unhealthy: Mapping[str, Iterable[str]]
     # Those that were found, by where they were looked for, in words.
     found: Mapping[str, tuple[Endpoint, ...]]
+    # The endpoints that drain by hand, with their upstreams first.
+    draining: Iterable[tuple[str, str]]
     control: socket.socket | None
 
 
@@ -139,6 +141,7 @@ def _packed(estate: Estate) -> tuple[dict[str, object], list[int]]:
         "ticket_period": estate.ticket_secret.period,
         "unhealthy": {upstream: list(names) for upstream, names in estate.unhealthy.items()},
         "found": {where: [_plain_endpoint(one) for one in endpoints] for where, endpoints in estate.found.items()},
+        "draining": [list(pair) for pair in estate.draining],
         "has_control": estate.control is not None,
     }
     control = [] if estate.control is None else [estate.control.fileno()]
@@ -207,7 +210,8 @@ def _unpacked(facts: Mapping[str, Any], descriptors: Sequence[int]) -> Estate:
     # Versions before discovery have found none.
     plain_found = facts.get("found", {})
     found = {where: tuple(_endpoint(*plain) for plain in endpoints) for where, endpoints in plain_found.items()}
-    return Estate(Inherited(sockets, lent), secret, facts["unhealthy"], found, control)
+    draining = [(upstream, endpoint) for upstream, endpoint in facts.get("draining", ())]
+    return Estate(Inherited(sockets, lent), secret, facts["unhealthy"], found, draining, control)
 
 
 def _endpoint(name: str, address: Sequence[Any], weight: int, backup: bool) -> Endpoint:

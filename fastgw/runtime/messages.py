@@ -8,6 +8,7 @@
     (ABORT, generation)
     (HEALTH, Unhealthy)
     (ENDPOINTS, Found)
+    (OVERRIDES, Overrides)
     (LAYOUT, Layout)
     (DRAIN, kept addresses)                                 (LEAVING,)
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastgw.policy.ticket_secret import TicketSecret
+from fastgw.runtime.overrides import Overrides
 from fastgw.runtime.row_layout import Layout
 from fastgw.snapshot import Address, Discovery, Endpoint
 
@@ -37,6 +39,7 @@ ADOPTED = "adopted"
 ABORT = "abort"
 HEALTH = "health"
 ENDPOINTS = "endpoints"
+OVERRIDES = "overrides"
 LAYOUT = "layout"
 DRAIN = "drain"
 LEAVING = "leaving"
@@ -62,5 +65,6 @@ class Start:
     lent: frozenset[Address]
     unhealthy: Unhealthy
     found: Found
+    overrides: Overrides
     layout: Layout
     ticket_secret: TicketSecret

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.explain import outcome
 from fastgw.runtime.file_watch import LOOK_S, FileWatch
 from fastgw.runtime.health_checks import Checker
+from fastgw.runtime.overrides import Override, all_overridden, kept_by_reload
 from fastgw.runtime.reload_scope import beyond_reload
 from fastgw.runtime.report import report, report_bug
 from fastgw.runtime.row_layout import keys_of
@@ -73,11 +74,40 @@ class Reloads:
 
     def _lay_rows(self) -> None:
         """Sees to it that there is place for the counters of all that there is now."""
-        snapshot = self.discoverer.filled(self._workers.snapshot)
-        self._workers.rows.adopt(keys_of(snapshot), time.monotonic())
+        self._workers.rows.adopt(keys_of(self.as_it_is(self._workers.snapshot)), time.monotonic())
 
-    def inherit(self, found: Mapping[str, tuple[Endpoint, ...]], unhealthy: Unhealthy) -> None:
-        """What the gateway has found out whose place this one takes."""
+    def as_it_is(self, snapshot: Snapshot) -> Snapshot:
+        """With the endpoints that were found, and what is changed by hand about them."""
+        return all_overridden(self.discoverer.filled(snapshot), self._workers.overrides)
+
+    async def override(self, upstream: str, endpoint: str, draining: bool | None, weight: int | None) -> Event:
+        """Lets an endpoint drain or not, or gives it a weight (0: its own); None leaves that as it is. The upstream may
+        be empty where only one has such an endpoint. Raises Over."""
+        async with self.turn:
+            if self.is_over:
+                raise Over
+            upstreams = self.as_it_is(self._workers.snapshot).upstreams.values()
+            having = [one.name for one in upstreams if endpoint in [known.name for known in one.endpoints]]
+            if upstream not in having and (upstream or len(having) != 1):
+                return self._events.add("endpoint", REFUSED, _no_such_endpoint(upstream, endpoint, having))
+            upstream = upstream or having[0]
+            before = self._workers.overrides.get((upstream, endpoint), Override())
+            after = Override(
+                before.draining if draining is None else draining, before.weight if weight is None else weight
+            )
+            overrides = {**self._workers.overrides, (upstream, endpoint): after}
+            if after == Override():
+                del overrides[upstream, endpoint]
+            await self._workers.tell_overrides(overrides)
+            what = "drains" if after.draining else "takes requests"
+            with_weight = f", with weight {after.weight}" if after.weight else ""
+            return self._events.add("endpoint", DONE, f"{endpoint} of upstream {upstream} {what}{with_weight}")
+
+    def inherit(
+        self, found: Mapping[str, tuple[Endpoint, ...]], unhealthy: Unhealthy, draining: Iterable[tuple[str, str]]
+    ) -> None:
+        """What the gateway has found out whose place this one takes, and what was told it by hand."""
+        self._workers.overrides = {key: Override(draining=True) for key in draining}
         self.discoverer.presume(self.loaded.snapshot, found)
         self.checker.adopt(self.discoverer.filled(self.loaded.snapshot))
         self.checker.presume(unhealthy)
@@ -145,6 +175,7 @@ class Reloads:
                 if not self.is_over:
                     self._manager.ready(f"serving {self._config_path}")
             self.loaded = loaded
+            await self._workers.tell_overrides(kept_by_reload(self._workers.overrides, loaded.snapshot))
             # Not waited for: it may be the admin API that has asked for the reload.
             self._adopting_admin = asyncio.create_task(self._admin.adopt(loaded.admin, admin_socket))
             for warning in loaded.warnings:
@@ -189,6 +220,13 @@ class Reloads:
         kept = {listener.address for listener in snapshot.listeners}
         self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
         return _needs_upgrade(before, snapshot)
+
+
+def _no_such_endpoint(upstream: str, endpoint: str, having: list[str]) -> str:
+    if having and not upstream:
+        return f"{endpoint} is an endpoint of {' and '.join(having)}: say of which"
+    elsewhere = f"; {' and '.join(having)} has one" if having else ""
+    return f"there is no endpoint {endpoint}{f' of an upstream {upstream}' if upstream else ''}{elsewhere}"
 
 
 def tested(loaded: LoadedConfig) -> LoadedConfig:

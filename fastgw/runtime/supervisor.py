@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +126,7 @@ class Supervisor:
         self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager, self._admin)
         if estate is not None:
             unhealthy = {name: frozenset(names) for name, names in estate.unhealthy.items()}
-            self._reloads.inherit(estate.found, unhealthy)
+            self._reloads.inherit(estate.found, unhealthy, estate.draining)
         self._status = Status(config_path, self._workers, table, self._events)
         self._state = COMING_UP
         self._exit_status = 0
@@ -241,14 +241,26 @@ class Supervisor:
     async def _obey(self, command: str) -> control.Answer:
         if command == "status":
             return self._status.now()
-        commands = {"reload": self._reloads.from_file, "upgrade": self._upgrade}
-        if command not in commands:
-            return {"outcome": REFUSED, "detail": f"fastgw {__version__} runs here and knows no {command}"}
+        word, *words = command.split(" ")
+        commands: dict[str, Callable[..., Awaitable[Event]]] = {
+            "reload": self._reloads.from_file,
+            "upgrade": self._upgrade,
+            "endpoint": self._override,
+        }
+        if word not in commands:
+            return {"outcome": REFUSED, "detail": f"fastgw {__version__} runs here and knows no {word}"}
         try:
-            event = await commands[command]()
+            event = await commands[word](*words)
         except Over:
             return control.MOVED if self._state == REPLACED else {"outcome": REFUSED, "detail": "the gateway stops"}
         return {"outcome": event.outcome, "number": event.number, "detail": event.detail}
+
+    async def _override(self, upstream: str, endpoint: str, *changes: str) -> Event:
+        """`changes` are one or both of "drain" or "undrain", and a weight."""
+        draining = {"drain": True, "undrain": False}
+        drains = next((draining[change] for change in changes if change in draining), None)
+        weight = next((int(change) for change in changes if change.isdigit()), None)
+        return await self._reloads.override(upstream, endpoint, drains, weight)
 
     async def _reload_or_pass_on(self) -> None:
         try:
@@ -336,6 +348,7 @@ class Supervisor:
             self._workers.ticket_secret(),
             self._reloads.checker.unhealthy(),
             {str(discovery): endpoints for discovery, endpoints in self._reloads.discoverer.found().items()},
+            [key for key, override in self._workers.overrides.items() if override.draining],
             self._control_socket,
         )
         successor = self._successor = handover.Successor(self._manager.for_successor(os.environ))

@@ -29,6 +29,7 @@ from fastgw.policy.metrics import ExchangeCounts
 from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.rows import Rows
 from fastgw.runtime.messages import Found, Unhealthy
+from fastgw.runtime.overrides import Overrides, overridden
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.row_layout import Layout
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
@@ -106,6 +107,7 @@ class Traffic:
         self._mirrors: dict[str, RouteMirror] = {}
         self._unhealthy: Unhealthy = {}
         self._found = found
+        self._overrides: Overrides = {}
         self._set_pools(snapshot)
         self._set_counts(snapshot)
 
@@ -141,7 +143,7 @@ class Traffic:
         wanted = {upstream.discover for upstream in snapshot.upstreams.values()}
         self._found = {discovery: found for discovery, found in self._found.items() if discovery in wanted}
         for name, written in snapshot.upstreams.items():
-            upstream = self._with_found(written)
+            upstream = self._as_it_is(written)
             kept = before.pop(name, None)
             if kept is not None and kept.upstream != upstream and _differ_in_endpoints(kept.upstream, upstream):
                 kept.follow(upstream)
@@ -190,14 +192,24 @@ class Traffic:
         """Endpoints that were found. The snapshot stays, and so does what was bound to its routes."""
         # What a snapshot to come looks for is told before it.
         self._found |= found
-        for pool in self._pools.values():
-            upstream = self._with_found(pool.upstream)
-            if upstream is not pool.upstream and upstream != pool.upstream:
+        self._follow()
+
+    def set_overrides(self, overrides: Overrides) -> None:
+        """What is changed by hand about endpoints."""
+        self._overrides = overrides
+        self._follow()
+
+    def _follow(self) -> None:
+        for name, pool in self._pools.items():
+            upstream = self._as_it_is(self.snapshot.upstreams[name])
+            if upstream != pool.upstream:
                 pool.follow(upstream)
 
-    def _with_found(self, upstream: Upstream) -> Upstream:
-        endpoints = None if upstream.discover is None else self._found.get(upstream.discover)
-        return upstream if endpoints is None else replace(upstream, endpoints=endpoints)
+    def _as_it_is(self, written: Upstream) -> Upstream:
+        """With the endpoints that were found, and what is changed about them."""
+        found = None if written.discover is None else self._found.get(written.discover)
+        upstream = written if found is None else replace(written, endpoints=found)
+        return overridden(upstream, self._overrides)
 
     # Counters.
 
@@ -215,7 +227,7 @@ class Traffic:
         self._ticked = now
         self._own_row[LAG + BUCKET_OF[late_us.bit_length()]] += 1
         self._own_row[LAG + BUCKETS] += late_us
-        if now >= self._flush_at:
+        if now >= self._flush_at and self.snapshot.is_observed:
             self._flush_at = now + _FLUSH_S
             self.flush_counts()
 

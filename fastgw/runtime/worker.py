@@ -136,6 +136,8 @@ class Worker:
             self._traffic.set_unhealthy(message[1])
         elif word == m.ENDPOINTS:
             self._traffic.set_found(message[1])
+        elif word == m.OVERRIDES:
+            self._traffic.set_overrides(message[1])
         elif word == m.LAYOUT:
             self._row_memory.grow(message[1].size)
             self._traffic.set_layout(message[1], self._row_memory.cells, self._number)
@@ -233,6 +235,7 @@ def main() -> None:
         loop = runner.get_loop()
         traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, loop)
         traffic.set_unhealthy(start.unhealthy)
+        traffic.set_overrides(start.overrides)
         rows = RowMemory(row_memory)
         rows.grow(start.layout.size)
         traffic.set_layout(start.layout, rows.cells, start.number)

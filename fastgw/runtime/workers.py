@@ -22,6 +22,7 @@ from fastgw.runtime import messages as m
 from fastgw.runtime import shared_memory
 from fastgw.runtime.channel import Message
 from fastgw.runtime.events import LOST, Events
+from fastgw.runtime.overrides import Overrides
 from fastgw.runtime.report import report
 from fastgw.runtime.row_layout import LayoutKeeper
 from fastgw.runtime.sockets import SocketTable
@@ -82,6 +83,7 @@ class Workers:
         self._generation = 0
         self.unhealthy: m.Unhealthy = {}
         self.found: m.Found = {}
+        self.overrides: Overrides = {}
         self.rows = LayoutKeeper(self.count)
 
     async def run(self) -> None:
@@ -138,6 +140,13 @@ class Workers:
         for process in tuple(self._everyone):
             if process.has_served:
                 await process.send((m.ENDPOINTS, changed))
+
+    async def tell_overrides(self, overrides: Overrides) -> None:
+        """What is changed by hand about endpoints; all of it."""
+        self.overrides = overrides
+        for process in tuple(self._everyone):
+            if process.has_served:
+                await process.send((m.OVERRIDES, overrides))
 
     async def tell_layout(self) -> None:
         """Where rows of counters are from now on."""
@@ -216,7 +225,7 @@ class Workers:
             cpu, lent = self._cpu_of(number), self._table.lent
             start = m.Start(
                 *(__version__, number, self.count, cpu, addresses, lent),
-                *(self.unhealthy, self.found, self.rows.layout, self.ticket_secret()),
+                *(self.unhealthy, self.found, self.overrides, self.rows.layout, self.ticket_secret()),
             )
             await process.send((m.START, start), [self._memory.fd, self.rows.memory.fd, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
@@ -226,6 +235,8 @@ class Workers:
                     await process.send((m.HEALTH, self.unhealthy))
                 if start.found is not self.found:
                     await process.send((m.ENDPOINTS, self.found))
+                if start.overrides is not self.overrides:
+                    await process.send((m.OVERRIDES, self.overrides))
                 if start.layout is not self.rows.layout:
                     await process.send((m.LAYOUT, self.rows.layout))
                 self._serving[number] = process

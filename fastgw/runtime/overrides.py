@@ -1,0 +1,57 @@
+"""What is changed by hand about endpoints while the gateway runs: who drains, and who has another weight.
+
+Nobody writes that down. Draining lasts until it is undone or its upstream is gone; a weight, until the configuration is
+loaded again, which says weights itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastgw.snapshot import Endpoint, Snapshot, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """`weight` 0: as it is written or was found."""
+
+    draining: bool = False
+    weight: int = 0
+
+
+# By upstream and endpoint.
+Overrides = Mapping[tuple[str, str], Override]
+
+
+def overridden(upstream: Upstream, overrides: Overrides) -> Upstream:
+    """The upstream as it is with them."""
+    if not any(name == upstream.name for name, _ in overrides):
+        return upstream
+
+    def as_told(endpoint: Endpoint) -> Endpoint:
+        override = overrides.get((upstream.name, endpoint.name))
+        if override is None:
+            return endpoint
+        return replace(endpoint, draining=override.draining, weight=override.weight or endpoint.weight)
+
+    return replace(upstream, endpoints=tuple(as_told(endpoint) for endpoint in upstream.endpoints))
+
+
+def all_overridden(snapshot: Snapshot, overrides: Overrides) -> Snapshot:
+    """The same for all upstreams."""
+    if not overrides:
+        return snapshot
+    upstreams = {name: overridden(upstream, overrides) for name, upstream in snapshot.upstreams.items()}
+    return replace(snapshot, upstreams=upstreams)
+
+
+def kept_by_reload(overrides: Overrides, snapshot: Snapshot) -> Overrides:
+    """What is left of them when a configuration has been loaded."""
+    return {
+        key: Override(draining=True)
+        for key, override in overrides.items()
+        if override.draining and key[0] in snapshot.upstreams
+    }
