@@ -14,7 +14,7 @@ import json
 import random
 import sys
 from asyncio import AbstractEventLoop, Transport
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from time import monotonic, thread_time
@@ -86,6 +86,7 @@ POLICIES: dict[str, str] = {
     "outliers, of latency too": "outliers = { latency_factor = 5 }",
     "breaker": "breaker = true",
     "retry": "retry = true",
+    "retry with hedging": "retry = { hedge = true }",
     "concurrency": "concurrency = { initial_limit = 1000, min_limit = 1000, max_limit = 1000 }",
     "slow start": 'slow_start = "30s"',
     WARMING: 'slow_start = "1h"',
@@ -109,7 +110,21 @@ class _Log:
 
 
 class _Loop:
-    """Nothing here waits for anything."""
+    """Nothing here waits for anything but the timers of policies, which come with the next tick."""
+
+    def __init__(self) -> None:
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append((monotonic() + seconds, call))
+
+    def tick(self) -> None:
+        timers, self._timers = self._timers, []
+        for due, call in timers:
+            if due <= monotonic():
+                call()
+            else:
+                self._timers.append((due, call))
 
     def call_soon(self, call: object, *arguments: object) -> None:
         raise AssertionError(f"{call} is to be called later")
@@ -147,7 +162,8 @@ class Line:
         others = _ALL if policy == ELSEWHERE else ""
         text = _CONFIG.format(endpoints=endpoints, settings=POLICIES[policy], others=others)
         snapshot = load_text(text, "config.toml", Path("."), {}).snapshot
-        loop = cast(AbstractEventLoop, _Loop())
+        self._loop = _Loop()
+        loop = cast(AbstractEventLoop, self._loop)
         pools: dict[str, Any] = {}
         chance = random.Random(1).random
         self.gateway = gateway = Gateway(
@@ -185,6 +201,7 @@ class Line:
         self._asked.clear()
         self._turns += 1
         if not self._turns % _TURNS_PER_TICK:
+            self._loop.tick()
             for call in self.sweep.each_tick:
                 call(monotonic())
 

@@ -78,7 +78,9 @@ class PeakEwma:
             self._grown[endpoint] = latency * growth
         else:
             # average * w + latency * (1 - w), where w = before / growth, and all of it times the growth.
-            growth = max(growth, before)
+            # A call of max() costs as much as the rest of this.
+            if growth < before:  # noqa: PLR1730
+                growth = before
             self._grown[endpoint] += latency * (growth - before)
         self._growth[endpoint] = growth
 
