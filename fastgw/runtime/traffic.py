@@ -82,7 +82,7 @@ class Traffic:
         self._rows = Rows()
         self._own_row = self._rows.row(WORKER, "")
         self._counts = ExchangeCounts(self._rows, report_exception)
-        # Lines of this log that are counted already.
+        # Lines of the log that are counted already.
         self._lost_lines = 0
         self._ticked = 0.0
         self._flush_at = 0.0
@@ -239,7 +239,7 @@ class Traffic:
         self._rows.flush()
 
     def _count_lost_lines(self) -> None:
-        lost = self._log.lost
+        lost = self._log.dropped
         self._own_row[LOST_LINES] += lost - self._lost_lines
         self._lost_lines = lost
 
@@ -340,13 +340,11 @@ class Traffic:
         self._log.close()
 
     async def _replace_log(self, settings: AccessLog) -> None:
-        # What is lost while it closes is not counted.
-        self._count_lost_lines()
-        self._lost_lines = 0
-        old, self._log = self._log, _open_log(settings)
-        self.gateway.log = self._log
-        # It waits for its writer.
+        old = self._log
+        self._log = self.gateway.log = _open_log(settings, old.dropped)
+        # It waits for its writer, and may lose something more on the way.
         await asyncio.to_thread(old.close)
+        self._log.dropped_before = old.dropped
 
     def _tick_log(self, now: float) -> None:
         self._log.tick(now)
@@ -372,8 +370,10 @@ def _differ_in_endpoints(before: Upstream, after: Upstream) -> bool:
     return replace(before, endpoints=after.endpoints) == after
 
 
-def _open_log(settings: AccessLog) -> LogSink | NoLog:
-    return NoLog() if settings.path == "off" else LogSink(settings, _wall_offset, report, report_exception)
+def _open_log(settings: AccessLog, dropped_before: int = 0) -> LogSink | NoLog:
+    if settings.path == "off":
+        return NoLog(dropped_before)
+    return LogSink(settings, _wall_offset, report, report_exception, dropped_before)
 
 
 def _wall() -> float:

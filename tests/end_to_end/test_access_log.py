@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,8 +225,8 @@ def test_traffic_goes_on_when_nobody_reads_the_log_and_what_is_lost_is_counted(
                     assert client.ask(get(path, host=b"here.test")).body == b"here"
             os.close(writer)
             writer = -1
-            written = read_lines(reader, until=lambda: "lines lost" in running.stderr)
-            told = re.findall(r"(\d+) lines lost", running.stderr)
+            written = read_lines(reader, until=lambda: "lines were lost" in running.stderr)
+            told = re.findall(r"(\d+) lines were lost", running.stderr)
             running.signal(signal.SIGTERM)
             written += read_to_end(reader)
         lost = sum(int(number) for number in told)
@@ -237,6 +239,72 @@ def test_traffic_goes_on_when_nobody_reads_the_log_and_what_is_lost_is_counted(
         os.close(reader)
         if writer >= 0:
             os.close(writer)
+
+
+def told_losses(running: GatewayProcess) -> int:
+    """As many lines as it has said were lost."""
+    return sum(int(number) for number in re.findall(r"(\d+) lines were lost", running.stderr))
+
+
+@pytest.mark.slow
+def test_a_pipe_that_is_blocked_for_ten_seconds_harms_no_traffic(backend: RecordingBackend, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    path, slowest, count = b"/" + b"a" * 8000, 0.0, 0
+    try:
+        with gateway(tmp_path, backend, 'path = "stdout"', stdout=writer) as running:
+            os.close(writer)
+            writer = -1
+            until = time.monotonic() + 10.0
+            while time.monotonic() < until:
+                with Client(running.address) as client:
+                    for _ in range(500):
+                        began = time.monotonic()
+                        assert client.ask(get(path, host=b"here.test")).body == b"here"
+                        slowest = max(slowest, time.monotonic() - began)
+                        count += 1
+            assert running.stderr.count("access log stdout: lines come faster than they are taken") == 1
+            read_lines(reader, until=lambda: "access log stdout is well again" in running.stderr)
+            lost = told_losses(running)
+            # It goes on as if nothing had been.
+            with Client(running.address) as client:
+                client.ask(get(b"/after", host=b"here.test"))
+            running.signal(signal.SIGTERM)
+            after = read_to_end(reader)
+        assert [json.loads(line)["path"] for line in after.splitlines()] == ["/after"]
+        assert 0 < lost < count
+        # The machine may be busy; a wait for the pipe would have lasted for seconds.
+        assert slowest < 2.0
+        assert running.stderr.count("access log stdout") == 2
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_lines_that_are_counted_and_nothing_else(
+    backend: RecordingBackend, tmp_path: Path
+) -> None:
+    path, full = tmp_path / "access.log", 4000
+    with gateway(tmp_path, backend, 'path = "access.log"') as running, Client(running.address) as client:
+        before = resource.prlimit(running.worker_pid(), resource.RLIMIT_FSIZE)
+        resource.prlimit(running.worker_pid(), resource.RLIMIT_FSIZE, (full, before[1]))
+        count = 0
+        while "access log" not in running.stderr:
+            assert client.ask(get(host=b"here.test")).body == b"here"
+            count += 1
+        assert path.stat().st_size == full
+        # Room again, and it is used without anybody's help.
+        resource.prlimit(running.worker_pid(), resource.RLIMIT_FSIZE, before)
+        assert client.ask(get(b"/after", host=b"here.test")).body == b"here"
+        assert running.wait_until_it_says("is well again")
+        lost = told_losses(running)
+    *lines, last = lines_of(path)
+    assert json.loads(last)["path"] == "/after"
+    whole = [line for line in lines if line.endswith("}")]
+    # One line was torn by the disk's end.
+    assert len(lines) - len(whole) <= 1
+    assert len(whole) + lost == count
+    assert running.stderr.count("access log") == 2
 
 
 def read_lines(descriptor: int, until: Callable[[], bool]) -> bytes:
