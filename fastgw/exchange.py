@@ -63,12 +63,14 @@ class Exchange:
     __slots__ = (
         "admission",
         "answer",
+        "answer_fields",
         "arm_cookie",
         "arm_line",
         "bytes_in",
         "bytes_out",
         "captured",
         "client",
+        "connect_s",
         "connection",
         "deadline",
         "downstream",
@@ -82,6 +84,7 @@ class Exchange:
         "pending",
         "pending_trailers",
         "pool",
+        "queued_s",
         "reason",
         "replayable",
         "request",
@@ -141,10 +144,15 @@ class Exchange:
         self.tried = 0
         self.endpoint = ""
         self.endpoint_index = 0
+        # How long it has waited for a connection to come free, and for new ones.
+        self.queued_s = 0.0
+        self.connect_s = 0.0
         self.upstream_started = 0.0
         self.upstream_s = 0.0
         self.deadline = 0.0
         self.answer = AWAITED
+        # The header lines that the client got, without the framing.
+        self.answer_fields = b""
         self.status = 0
         self.reason = ""
         self.bytes_in = 0
@@ -383,6 +391,7 @@ class Exchange:
             self.tried = last if pool.has_others(last) else 0
         self.tries += 1
         self.retries += 1
+        self.upstream_s = 0.0
         if wait_s > 0:
             if not self.request_complete:
                 self.downstream.pause_reading()
@@ -481,6 +490,7 @@ class Exchange:
         if response.status == 426 and response.upgrade:
             # RFC 9110 §15.5.22: it must say what to upgrade to.
             fields += b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
+        self.answer_fields = fields
         self.downstream.send_head(response.line, fields, response.body, response.content_length, first, complete)
         if complete:
             self._finish()
@@ -534,7 +544,7 @@ class Exchange:
         self._has_succeeded(self.status)
         if self.admission is not None:
             self._conclude(False)
-        fields = self._transform_response(response)
+        self.answer_fields = fields = self._transform_response(response)
         upgrade = b"\r\nConnection: upgrade\r\nUpgrade: " + response.upgrade
         self.downstream.begin_tunnel(response.line, fields + upgrade, connection, response.upgrade, first)
 
@@ -608,6 +618,7 @@ class Exchange:
         route = self.route
         if route is not None and route.response_edits is not None:
             fields = edited(fields, route.response_edits)
+        self.answer_fields = fields
         kind = LENGTH
         length = len(body)
         if status in (204, 304) or self.request.method == b"HEAD":

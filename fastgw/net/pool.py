@@ -70,6 +70,8 @@ class UpstreamPool:
         self._idle: list[list[UpstreamConnection]] = [[] for _ in self.active]
         self._queue: deque[tuple[float, Exchange]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
+        # Who waits for a new connection, and since when.
+        self._dialling: dict[Exchange, float] = {}
         # Exchanges that wait before a retry.
         self._backing_off = 0
         self._dialer = Dialer(upstream, states.slots.endpoints, resolver, loop, report, gateway.now)
@@ -211,8 +213,11 @@ class UpstreamPool:
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange waits no more."""
-        if self._queue:
-            self._queue = deque(waiting for waiting in self._queue if waiting[1] is not exchange)
+        self._count_dial(exchange)
+        for waiting in tuple(self._queue):
+            if waiting[1] is exchange:
+                self._queue.remove(waiting)
+                self._count_wait(waiting)
 
     # From the connections.
 
@@ -274,7 +279,9 @@ class UpstreamPool:
     async def _open(self, index: int, exchange: Exchange, header: bytes) -> None:
         endpoint = self.states.slots.endpoints[index]
         connection = UpstreamConnection(self, index, endpoint.name, self._dialer.tls[index], header)
+        self._dialling[exchange] = self.gateway.now()
         failure = await self._dialer.dial(connection, header)
+        self._count_dial(exchange)
         try:
             self._settle(index, exchange, connection, failure)
         except Exception:
@@ -296,6 +303,11 @@ class UpstreamPool:
             exchange.connected(connection)
         else:
             self.release(connection)
+
+    def _count_dial(self, exchange: Exchange) -> None:
+        began = self._dialling.pop(exchange, None)
+        if began is not None:
+            exchange.connect_s += self.gateway.now() - began
 
     def _make_room(self, index: int) -> None:
         """For one that is opened while there are idle ones that will not do."""
@@ -337,15 +349,18 @@ class UpstreamPool:
                 # All that is free is excluded for it: its place and its time stay as they are.
                 passed_over.append(waiting)
                 continue
-            self._row[WAITED_US] += self._waited_us(waiting[0])
+            self._count_wait(waiting)
             connection = self.acquire(exchange, False)
             if connection is not None:
                 exchange.connected(connection)
         passed_over.extend(self._queue)
         self._queue = passed_over
 
-    def _waited_us(self, expires: float) -> int:
-        return max(0, int((self.gateway.now() + self.upstream.queue_timeout - expires) * 1e6))
+    def _count_wait(self, waiting: tuple[float, Exchange]) -> None:
+        until, exchange = waiting
+        waited_s = max(0.0, self.gateway.now() - until + self.upstream.queue_timeout)
+        exchange.queued_s += waited_s
+        self._row[WAITED_US] += int(waited_s * 1e6)
 
     def _is_full(self) -> bool:
         most = self.upstream.max_requests
@@ -370,7 +385,8 @@ class UpstreamPool:
             if self.states.ticks:
                 self.sweep.each_tick.remove(self._tick)
         while self._queue and self._queue[0][0] < now:
-            expires, exchange = self._queue.popleft()
-            self._row[WAITED_US] += self._waited_us(expires)
+            waiting = self._queue.popleft()
+            exchange = waiting[1]
             if exchange.is_waiting():
+                self._count_wait(waiting)
                 exchange.not_connected(errors.QUEUE_TIMEOUT, -1)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from fastgw import errors
 from fastgw.exchange import Exchange
-from fastgw.policy.access_log import FIELDS, LineEncoder
+from fastgw.policy.access_log import FIELDS, PHASES, LineEncoder
+from fastgw.policy.log_rule import LogRule
+from fastgw.policy.redaction import RedactionSettings
 from tests.fakes import FakeClient, FakeConnection, FakePool, Line
 
 CONFIG = """
@@ -80,6 +82,13 @@ def test_every_field_of_an_exchange_is_told() -> None:
         "referer": "r",
         # The pool of a test counts none.
         "attempts": 0,
+        "sampled": 1,
+        "answered_by": "upstream",
+        "queue_ms": 0,
+        "connect_ms": 0,
+        "body_ms": pytest.approx(250.0, abs=0.01),
+        "earlier_ms": 0,
+        "gateway_ms": 0,
     }
 
 
@@ -126,6 +135,160 @@ def test_a_batch_is_one_line_for_each_exchange_in_order() -> None:
     batch = [answered(START % path) for path in (b"/a", b"/b", b"/c")]
     lines = LineEncoder("json", ("path",)).encode(batch, WALL).splitlines()
     assert [json.loads(line)["path"] for line in lines] == ["/a", "/b", "/c"]
+
+
+# Fields that name what is looked up
+
+NAMED = ("header:X-One", "response:X-Two", "query:q")
+
+
+def test_headers_of_both_sides_and_query_parameters_are_fields() -> None:
+    backend = FakeConnection("b:1")
+    line = Line(CONFIG, FakePool("a", backend))
+    exchange = line.get("/?p=1&q=a%22b+c&q=2", b"X-One: 1", b"x-one: \xff")
+    backend.answers(b"HTTP/1.1 200 OK\r\nX-Two: 2\r\nx-two: three\r\nContent-Length: 0")
+    assert as_json(exchange, *NAMED) == {"header:X-One": "1, \xff", "response:X-Two": "2, three", "query:q": 'a"b c'}
+    assert as_json(answered(), *NAMED) == dict.fromkeys(NAMED)
+    assert as_json(answered(b"nonsense"), *NAMED) == dict.fromkeys(NAMED)
+
+
+def test_headers_of_an_answer_are_those_that_the_client_got() -> None:
+    text = CONFIG + 'response.headers = { set = { X-Two = "ours" } }\n'
+    backend = FakeConnection("b:1")
+    exchange = Line(text, FakePool("a", backend)).get("/")
+    backend.answers(b"HTTP/1.1 200 OK\r\nX-Two: 2\r\nContent-Length: 0")
+    assert as_json(exchange, "response:X-Two") == {"response:X-Two": "ours"}
+    told = as_json(answered(b"nonsense"), "response:Content-Type")
+    assert told == {"response:Content-Type": "application/problem+json"}
+
+
+def test_the_name_of_a_field_may_hold_anything() -> None:
+    names = ('query:a"b', "query:`e.client`", "query:\\u00e9", "query:{}%s'")
+    assert as_json(answered(START % b"/?a%22b=1"), *names) == {names[0]: "1"} | dict.fromkeys(names[1:])
+
+
+# Credentials
+
+
+def test_credentials_stand_in_no_line_whatever_is_asked_for() -> None:
+    backend = FakeConnection("b:1")
+    line = Line(CONFIG, FakePool("a", backend))
+    exchange = line.get(
+        "/x?a=1&%74oken=hunter2&PASSWORD=hunter2",
+        *(b"Authorization: hunter2", b"Cookie: a=hunter2", b"Proxy-Authorization: hunter2", b"X-Api-Key: hunter2"),
+        *(b"Referer: http://a.test/?token=hunter2&b=2", b"X-Url: /y?access_token=hunter2#c"),
+    )
+    backend.answers(
+        b"HTTP/1.1 302 Found\r\nSet-Cookie: a=hunter2\r\nLocation: /#access_token=hunter2&c=3\r\nContent-Length: 0"
+    )
+    names = ("authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "Referer", "X-Url")
+    fields = (*FIELDS, *(f"header:{name}" for name in names), "response:Set-Cookie", "response:Location")
+    told = as_json(exchange, *fields, "query:token", "query:PassWord", "query:a")
+    assert "hunter2" not in json.dumps(told) + as_combined(exchange)
+    assert told["path"] == "/x?a=1&%74oken=REDACTED&PASSWORD=REDACTED"
+    assert told["referer"] == told["header:Referer"] == "http://a.test/?token=REDACTED&b=2"
+    assert told["response:Location"] == "/#access_token=REDACTED&c=3"
+    # That they were there may be known.
+    assert (told["header:Cookie"], told["query:token"], told["query:a"]) == ("REDACTED", "REDACTED", "1")
+    assert as_json(answered(), "header:Cookie") == {"header:Cookie": None}
+
+
+def test_what_is_asked_for_in_clear_is_told_in_clear() -> None:
+    clear = RedactionSettings(frozenset(), frozenset())
+    exchange = answered(START % b"/?token=hunter2" + b"Cookie: hunter2")
+    (line,) = LineEncoder("json", ("path", "header:Cookie"), clear).encode([exchange], WALL).splitlines()
+    assert json.loads(line) == {"path": "/?token=hunter2", "header:Cookie": "hunter2"}
+
+
+# Who has answered, and where the time has gone
+
+LOCAL = """
+[upstreams.a]
+endpoints = ["b:1"]
+[[routes]]
+path = "/reply"
+respond.body = "x"
+[[routes]]
+path = "/redirect"
+redirect = { to = "/" }
+[[routes]]
+path = "/*"
+upstream = "a"
+"""
+
+
+def test_it_is_told_who_has_made_the_answer() -> None:
+    secure = FakeClient()
+    secure.redirect_to_https, secure.needs_identifying = 443, True
+    asked = {
+        "respond": Line(LOCAL).get("/reply"),
+        "redirect": Line(LOCAL).get("/redirect"),
+        "https-redirect": Line(LOCAL, client=secure).get("/x"),
+        "max-forwards": Line(LOCAL).get("/x", b"Max-Forwards: 0", method="OPTIONS"),
+        "upstream": answered(),
+        "failure": answered(b"nonsense"),
+    }
+    assert {name: as_json(exchange, "answered_by")["answered_by"] for name, exchange in asked.items()} == {
+        name: name for name in asked
+    }
+    assert [exchange.reason for name, exchange in asked.items() if name != "failure"] == [""] * 5
+
+
+@pytest.mark.parametrize("failure", [one for one in vars(errors).values() if isinstance(one, errors.Failure)])
+def test_every_way_to_fail_is_told_by_its_reason(failure: errors.Failure) -> None:
+    exchange = Line(CONFIG, FakePool("a", None)).get("/")
+    exchange.fail(failure)
+    told = as_json(exchange, "status", "reason", "answered_by")
+    assert tuple(told.values()) == (failure.status, failure.reason, "failure")
+
+
+def test_a_backend_that_was_waited_for_in_vain_is_told_with_the_time() -> None:
+    line = Line(CONFIG, FakePool("a", FakeConnection("b:1")))
+    exchange = line.get("/")
+    line.clock.now += 2.5
+    exchange.timed_out()
+    told = as_json(exchange, "reason", "answered_by", "upstream_ms", "body_ms", "gateway_ms")
+    assert list(told.values()) == ["route-timeout", "failure", pytest.approx(2500.0, abs=0.01), 0, 0]
+
+
+def test_the_phases_make_up_the_whole_time() -> None:
+    backend = FakeConnection("b:1")
+    line = Line(CONFIG, FakePool("a", None))
+    exchange = line.get("/")
+    line.clock.now += 0.007
+    exchange.queued_s, exchange.connect_s = 0.004, 0.002
+    exchange.connected(backend)
+    line.clock.now += 0.1
+    backend.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 1", complete=False)
+    line.clock.now += 0.03
+    exchange.response_body(b"x")
+    exchange.response_end(b"")
+    told = as_json(exchange, "duration_ms", *PHASES)
+    assert list(told.values()) == pytest.approx([137.0, 4.0, 2.0, 100.0, 30.0, 0.0, 1.0], abs=0.01)
+    exchange.tries = 2
+    assert list(as_json(exchange, "earlier_ms", "gateway_ms").values()) == pytest.approx([1.0, 0.0], abs=0.01)
+
+
+# Sampled and slow ones
+
+
+def with_rule(exchange: Exchange, rule: LogRule, *fields: str) -> dict[str, Any]:
+    return dict(json.loads(LineEncoder("json", fields, rule=rule).encode([exchange], WALL)))
+
+
+def test_a_line_tells_by_what_share_it_was_kept() -> None:
+    rule = LogRule(0.01, slow_s=3600.0)
+    assert with_rule(answered(), rule, "sampled") == {"sampled": 0.01}
+    assert with_rule(answered(b"nonsense"), rule, "sampled") == {"sampled": 1}
+    assert with_rule(answered(), LogRule(0.00001), "sampled") == {"sampled": 0.00001}
+
+
+def test_a_slow_exchange_is_told_with_its_phases_and_another_is_not() -> None:
+    exchange = answered()
+    told = with_rule(exchange, LogRule(0.01, slow_s=0.25), "path", "upstream_ms", "sampled")
+    assert list(told) == ["path", "upstream_ms", "sampled", *(name for name in PHASES if name != "upstream_ms")]
+    assert told["sampled"] == 1
+    assert list(with_rule(exchange, LogRule(0.01, slow_s=0.26), "path", "sampled")) == ["path", "sampled"]
 
 
 # Hostile clients
