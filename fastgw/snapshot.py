@@ -15,8 +15,10 @@ from fastgw.policy.arms import ArmSettings
 from fastgw.policy.breaker import BreakerSettings
 from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.health import PANIC_THRESHOLD, HealthSettings
+from fastgw.policy.log_rule import LogRule
 from fastgw.policy.mirror import MirrorSettings
 from fastgw.policy.outlier import OutlierSettings
+from fastgw.policy.redaction import RedactionSettings
 from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, HedgeSettings, RetrySettings
 from fastgw.policy.router import Router
 from fastgw.policy.sticky_cookie import StickySettings
@@ -302,18 +304,34 @@ class Route:
     request_edits: HeaderEdits | None = None
     response_edits: HeaderEdits | None = None
     mirror: Mirror | None = None
+    # None: as for all exchanges.
+    log: LogRule | None = None
     # Its reply is for an ACME authority (RFC 8555 §8.3), which asks in plain text: given where all others are sent to
     # https, too.
     answers_authority: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class SyslogTarget:
+    """`transport` is "udp", "tcp" or "unix"; `facility` a number of RFC 5424 §6.2.1."""
+
+    transport: str
+    address: Address
+    facility: int
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccessLog:
-    """`path` is "stdout", a file's path, or "off"; `format` "json" or "combined"."""
+    """`path` is "stdout", a file's path, "off", or as a syslog was written; `format` "json" or "combined"."""
 
     path: str
     format: str
     fields: tuple[str, ...]
+    redaction: RedactionSettings = field(default_factory=RedactionSettings)
+    # Of the exchanges whose route has none; None: none has, and all get a line.
+    rule: LogRule | None = None
+    syslog: SyslogTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)

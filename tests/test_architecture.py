@@ -79,6 +79,7 @@ UP_FOR_TYPES = {
     ("fastgw/ports.py", "fastgw.exchange"): "both sides call the exchange back, and the exchange calls them",
     ("fastgw/policy/access_log.py", "fastgw.exchange"): "a line is made of an exchange",
     ("fastgw/policy/metrics.py", "fastgw.exchange"): "it is exchanges that are counted",
+    ("fastgw/policy/log_rule.py", "fastgw.exchange"): "it is about ended ones",
 }
 
 # What only some may import, by the first part of its name.
@@ -121,6 +122,7 @@ FAMILIES = (
     {"router", "router_trie", "router_compile"},
     {"balancer", "peak_ewma", "maglev"},
     {"sticky", "sticky_cookie", "arms"},
+    {"access_log", "log_rule", "redaction"},
 )
 
 # What the workers must not even load: the configuration language, and what only people use.
@@ -184,6 +186,9 @@ TESTED_IN: dict[str, str] = {
     "fastgw/config/sticky.py": _BAD_CONFIGS,
     "fastgw/config/sticky_checks.py": _BAD_CONFIGS,
     "fastgw/config/compile_sticky.py": "tests/config/test_compile.py",
+    "fastgw/config/access_log.py": _BAD_CONFIGS,
+    "fastgw/config/access_log_checks.py": _BAD_CONFIGS,
+    "fastgw/config/compile_access_log.py": "tests/config/test_compile.py",
     "fastgw/config/mirror.py": _BAD_CONFIGS,
     "fastgw/config/compile_mirror.py": "tests/config/test_compile.py",
     "fastgw/config/table.py": "tests/config/test_json_schema.py",

@@ -20,12 +20,11 @@ from pydantic_core import PydanticUndefined
 
 from fastgw import errors
 from fastgw.cli import cli
-from fastgw.config import admin, discovery, mirror, resilience, schema, sticky
+from fastgw.config import access_log, admin, discovery, mirror, resilience, schema, sticky
 from fastgw.config.load import load_text
 from fastgw.config.patterns import METHODS
 from fastgw.config.problems import toml_text
 from fastgw.config.table_diff import Change
-from fastgw.config.values import LOG_FIELDS
 from fastgw.errors import Failure
 from fastgw.policy.access_log import FIELDS
 from fastgw.runtime.explanation import Explanation, Step
@@ -46,7 +45,10 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.Acme: "### `[acme]`",
     schema.ExternalAccount: "\n`external_account` as a table:",
     admin.Admin: "### `[admin]`",
-    schema.AccessLog: "### `[access_log]`",
+    access_log.AccessLog: "### `[access_log]`",
+    access_log.Redact: "\n`redact` as a table:",
+    access_log.Syslog: "\n`syslog` as a table:",
+    access_log.RouteLog: "A route's `log` as a table:",
     schema.Upstream: "### `[upstreams.NAME]`",
     discovery.Discover: "#### Discovery",
     sticky.Sticky: "#### Sticky sessions",
@@ -77,7 +79,7 @@ DESCRIBED: dict[type[BaseModel], str] = {
 # Tables of a single key, which are described where they are used.
 INSIDE = (schema.MessageEdits, schema.DefaultEdits, schema.DefaultRewrite)
 # Too long for a cell.
-DEFAULT_DESCRIBED = {(schema.AccessLog, "fields")}
+DEFAULT_DESCRIBED = {(access_log.AccessLog, "fields")}
 
 
 def table_after(mark: str) -> list[list[str]]:
@@ -211,7 +213,7 @@ def test_the_defaults_of_the_snapshot_are_those_of_the_language() -> None:
 def test_the_example_names_every_setting() -> None:
     example = (ROOT / "config.toml").read_text(encoding="utf-8")
     tomllib.loads(example)
-    for model in (schema.Server, schema.Limits, schema.AccessLog, schema.Upstream):
+    for model in (schema.Server, schema.Limits, access_log.AccessLog, schema.Upstream):
         assert [key for key in model.model_fields if not re.search(rf"^(# )?{key} = ", example, re.M)] == []
 
 
@@ -234,8 +236,10 @@ def test_the_failures_are_those_of_the_code() -> None:
 
 def test_the_log_fields_are_those_of_the_code() -> None:
     in_readme = [code(row[0])[0] for row in table_after("\n## Access log\n")]
-    assert in_readme == list(LOG_FIELDS) == list(FIELDS)
-    assert in_readme[:15] == schema.DEFAULT_LOG_FIELDS
+    named = [f"{kind}:NAME" for kind in access_log.KINDS]
+    assert in_readme == [*access_log.FIELDS, *named]
+    assert list(access_log.FIELDS) == list(FIELDS)
+    assert in_readme[:15] == access_log.DEFAULT_FIELDS
 
 
 def test_the_commands_and_their_options_are_those_of_the_program() -> None:

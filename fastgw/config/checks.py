@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fastgw.config.access_log_checks import check_access_log
 from fastgw.config.acme_checks import check_acme
 from fastgw.config.addresses import HostPort
 from fastgw.config.admin import check_admin
@@ -32,7 +33,9 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
         check_listener(("listeners", index), listener, config.server.trusted_proxies, report, broken)
     check_acme(config, report, broken)
     check_admin(config.admin, [listener.address.text for listener in config.listeners], report, broken)
-    _check_access_log(config, report)
+    check_access_log(config.access_log, report, broken)
+    if config.access_log.path.address is not None:
+        _check_unix(("access_log", "path"), config.access_log.path.address, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(("upstreams", name), upstream, report, broken)
     names = [route.name or default_name("route", index) for index, route in enumerate(config.routes)]
@@ -100,18 +103,6 @@ def _check_listeners(listeners: Sequence[Listener], report: Report, broken: froz
 def _check_unix(path: Path, address: HostPort, report: Report) -> None:
     if address.unix_path and len(str(report.document.base.absolute() / address.unix_path).encode()) > _UNIX_PATH_MAX:
         report.at_value(path, f"the path of a Unix socket has at most {_UNIX_PATH_MAX} bytes", "use a shorter one")
-
-
-def _check_access_log(config: Config, report: Report) -> None:
-    log = config.access_log
-    path: Path = ("access_log", "fields")
-    if log.format == "combined" and "fields" in log.model_fields_set:
-        report.at_key(path, "the combined format has its own fields", 'remove fields, or write format = "json"')
-    if not log.fields:
-        report.at_value(path, "a line without fields says nothing", 'name some, or write path = "off"')
-    for index, name in enumerate(log.fields):
-        if name in log.fields[:index]:
-            report.at_value((*path, index), "the field is there twice", "remove one")
 
 
 def _check_upstream(path: Path, upstream: Upstream, report: Report, broken: frozenset[Path]) -> None:

@@ -11,6 +11,7 @@ from fastgw.config import schema
 from fastgw.config.addresses import HostPort
 from fastgw.config.certificates import group_certificates
 from fastgw.config.checks import default_name
+from fastgw.config.compile_access_log import access_log, route_rule
 from fastgw.config.compile_mirror import mirror_settings
 from fastgw.config.compile_resilience import health_check, outlier_settings, retries
 from fastgw.config.compile_sticky import arm_settings, sticky_settings
@@ -26,7 +27,6 @@ from fastgw.policy.breaker import BreakerSettings
 from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.router import Condition, Router, Rule
 from fastgw.snapshot import (
-    AccessLog,
     Address,
     Discovery,
     Endpoint,
@@ -58,6 +58,7 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
     the files of its TLS hold."""
     server = config.server
     hedged = _hedged_upstreams(config)
+    routes = tuple(_route(index, route, config) for index, route in enumerate(config.routes))
     return Snapshot(
         listeners=tuple(
             _listener(index, listener, base, tls_files.listeners.get(index))
@@ -67,9 +68,9 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
             name: _upstream(name, upstream, name in hedged, base, tls_files.upstreams.get(name))
             for name, upstream in config.upstreams.items()
         },
-        routes=tuple(_route(index, route, config.defaults) for index, route in enumerate(config.routes)),
+        routes=routes,
         router=router,
-        access_log=_access_log(config.access_log, base),
+        access_log=access_log(config.access_log, base, [route.log for route in routes]),
         trusted_proxies=tuple(network for network in server.trusted_proxies if network is not None),
         trusts_unix=None in server.trusted_proxies,
         has_client_cert_headers=any(
@@ -200,11 +201,6 @@ def _upstream_tls(tls: schema.UpstreamTls, files: PemFiles, found_name: str) -> 
     )
 
 
-def _access_log(log: schema.AccessLog, base: FilePath) -> AccessLog:
-    path = log.path if log.path in ("stdout", "off") else str(base.absolute() / log.path)
-    return AccessLog(path, log.format, tuple(log.fields))
-
-
 def _rule(route: schema.Route) -> Rule:
     conditions = (
         *_conditions("header", {name.lower(): test for name, test in route.match.headers.items()}),
@@ -223,12 +219,14 @@ def _conditions(kind: Literal["header", "query", "cookie"], tests: Mapping[str, 
     return (Condition(kind, name.encode(), test.op, test.value.encode()) for name, test in tests.items())
 
 
-def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
+def _route(index: int, route: schema.Route, config: schema.Config) -> Route:
+    defaults = config.defaults
+    log = route_rule(route.log, config.access_log)
     name = route.name or default_name("route", index)
     timeout = defaults.timeout if route.timeout is None else route.timeout
     request, response = _merged_edits(route.request, defaults.request), _merged_edits(route.response, defaults.response)
     if route.upstream is None:
-        return Route(name, (), (), reply=_reply(route, response), timeout=timeout or 0.0)
+        return Route(name, (), (), reply=_reply(route, response), timeout=timeout or 0.0, log=log)
     # A part without weight gets nothing unless a request names it, so nobody needs to look at it.
     parts = [part for part in route.upstream if part.weight or route.split is not None]
     return Route(
@@ -244,6 +242,7 @@ def _route(index: int, route: schema.Route, defaults: schema.Defaults) -> Route:
         request_edits=_edits(request),
         response_edits=_edits(response),
         mirror=mirror_settings(route.mirror) if route.mirror is not None else None,
+        log=log,
     )
 
 

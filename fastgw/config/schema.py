@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from fastgw.config import resilience_values as r
 from fastgw.config import values as v
+from fastgw.config.access_log import AccessLog, RouteLogSetting
 from fastgw.config.addresses import ENDPOINT_HINT
 from fastgw.config.admin import Admin
 from fastgw.config.discovery import Discover
@@ -19,9 +20,7 @@ from fastgw.config.mirror import MIRROR_HINT, Mirror
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
 from fastgw.config.sticky import SplitChoice, Sticky
 from fastgw.config.table import Table, section, setting
-from fastgw.config.values import LOG_FIELDS, OffOr, OnOrOff, Short
-
-DEFAULT_LOG_FIELDS = list(LOG_FIELDS[:15])
+from fastgw.config.values import OffOr, OnOrOff, Short
 
 
 class Server(Table):
@@ -139,14 +138,6 @@ class Acme(Table):
         None, "A PEM file with the authorities that the directory's own TLS is trusted by; the public ones if absent."
     )
     external_account: ExternalAccount | None = setting(None, "The account that the new one belongs to.")
-
-
-class AccessLog(Table):
-    """One line per exchange."""
-
-    path: v.LogPath = setting("stdout", '"stdout", a file (a relative one starts at the configuration file), or "off".')
-    format: v.LogFormat = setting("json", 'JSON lines, or the "combined" format of Apache and nginx.')
-    fields: list[v.LogField] = setting(DEFAULT_LOG_FIELDS, "What a JSON line holds, in this order.")
 
 
 class Endpoint(Table):
@@ -313,6 +304,9 @@ class Route(Table):
     )
     mirror: Annotated[Mirror, _read_mirror, Short("The name of the second upstream.")] | None = setting(
         None, "A second upstream that gets copies of requests."
+    )
+    log: RouteLogSetting | None = setting(
+        None, "What differs from [access_log]; true: all exchanges get a line, false: none does, not even errors."
     )
     request: MessageEdits | None = setting(None, "Edits of the request on its way to the upstream.")
     response: MessageEdits | None = setting(None, "Edits of the answer on its way to the client.")

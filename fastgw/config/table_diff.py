@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fastgw.config import schema
+from fastgw.config.access_log import AccessLog, LogPath
 from fastgw.config.addresses import HostPort
 from fastgw.config.discovery import Discover
 from fastgw.config.document import Document, Path
@@ -33,12 +34,12 @@ HIDDEN = "(hidden)"
 # By table and key: names of files, which may be relative.
 _FILES = {
     (schema.CertificatePair, "cert"), (schema.CertificatePair, "key"), (schema.ListenerTls, "client_ca"),
-    (schema.Acme, "storage"), (schema.Acme, "ca"), (schema.AccessLog, "path"), (schema.UpstreamTls, "ca"),
+    (schema.Acme, "storage"), (schema.Acme, "ca"), (schema.UpstreamTls, "ca"),
     (schema.UpstreamTls, "cert"), (schema.UpstreamTls, "key"), (Discover, "file"),
 }  # fmt: skip
 _NO_FILES = ("stdout", "off")
 # Lists whose order says something.
-_ORDERED = {(schema.AccessLog, "fields"), (Sticky, "secret"), (schema.ListenerTls, "certificates")}
+_ORDERED = {(AccessLog, "fields"), (Sticky, "secret"), (schema.ListenerTls, "certificates")}
 # Keys whose values are nobody's business, and headers that carry such.
 _SECRET_KEYS = frozenset(("secret", "hmac_key", "token"))
 _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"))
@@ -150,7 +151,11 @@ def meaning(value: Any, base: FilePath, table: type[Table], key: str) -> Hashabl
         )
     if isinstance(value, HostPort):
         return _meant_address(value, base)
-    if (table, key) in _FILES and isinstance(value, str) and value not in _NO_FILES:
+    if isinstance(value, LogPath):
+        if value.address is not None:
+            return value.transport, _meant_address(value.address, base)
+        return value.text if value.text in _NO_FILES else file_identity(value.text, base)
+    if (table, key) in _FILES and isinstance(value, str):
         return file_identity(value, base)
     if key == _ANY_VALUE:
         return json_text(value)

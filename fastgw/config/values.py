@@ -28,14 +28,8 @@ from fastgw.config.patterns import PathPattern, Template, ValueTest
 from fastgw.config.problems import Wrong, kind
 from fastgw.http1.target import parse_host, split_absolute
 
-LOG_FIELDS = (
-    "time", "client", "method", "host", "path", "status", "bytes", "duration_ms", "upstream_ms", "route", "endpoint",
-    "consumer", "cache", "reason", "request_id", "listener", "bytes_in", "upstream", "protocol",
-    "user_agent", "referer", "attempts",
-)  # fmt: skip
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 BALANCES = ("round-robin", "least-requests", "power-of-two", "ewma", "random", "hash")
-LOG_FORMATS = ("json", "combined")
 TLS_VERSIONS = ("1.2", "1.3")
 PROXY_VERSIONS = ("v1", "v2")
 CLIENT_AUTHS = ("required", "optional")
@@ -108,12 +102,6 @@ def https_port(value: object) -> int | Literal[False]:
     return value
 
 
-def log_path(value: object) -> str:
-    if not text(value) or "\0" in text(value):
-        raise Wrong("{value} names no file", 'write "stdout", "off" or a file', 'write "stdout", "off" or a file')
-    return text(value)
-
-
 def file_path(value: object) -> str:
     if not text(value) or "\0" in text(value):
         raise Wrong("{value} names no file", "name a file", "name a file")
@@ -171,16 +159,17 @@ class OffOr:
 
 @dataclass(frozen=True)
 class OnOrOff:
-    """A table, or `true` for one with all its defaults, or `false` for none."""
+    """A table, or `true` for one with all its defaults or for the table `on`, or `false` for none."""
 
     model: type[BaseModel]
+    on: tuple[tuple[str, str], ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: Any, inner: Callable[[Any], Any]) -> Any:
             if value is not None and not isinstance(value, (bool, dict, self.model)):
                 hint = "write true, false or { … }"
                 raise Wrong(f"must be true, false or a table, not {kind(value)}", hint, hint)
-            return False if value is False else inner({} if value is True else value)
+            return False if value is False else inner(dict(self.on) if value is True else value)
 
         return core_schema.no_info_wrap_validator_function(read, handler.generate_schema(self.model))
 
@@ -265,13 +254,6 @@ Network: TypeAlias = Annotated[
     IPv4Network | IPv6Network | None, PlainValidator(addresses.network), _string("", "10.0.0.0/8", "192.0.2.7", "unix:")
 ]
 
-LogPath: TypeAlias = Annotated[str, PlainValidator(log_path), _string("", "stdout", "off", "/var/log/fastgw.log")]
-LogFormat: TypeAlias = Annotated[
-    str, PlainValidator(partial(patterns.one_of, LOG_FORMATS)), WithJsonSchema({"enum": list(LOG_FORMATS)})
-]
-LogField: TypeAlias = Annotated[
-    str, PlainValidator(partial(patterns.one_of, LOG_FIELDS)), WithJsonSchema({"enum": list(LOG_FIELDS)})
-]
 Balance: TypeAlias = Annotated[
     str, PlainValidator(partial(patterns.one_of, BALANCES)), WithJsonSchema({"enum": list(BALANCES)})
 ]

@@ -5,12 +5,15 @@ Traffic never waits for the disk or the pipe: what the writer can't take is drop
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastgw.net.log_file import LogFile
-from fastgw.net.log_writer import Writer
+from fastgw.net.log_writer import Target, Writer
+from fastgw.net.syslog import Syslog
 from fastgw.policy.access_log import LineEncoder
+from fastgw.policy.log_rule import LogRules
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
@@ -59,8 +62,13 @@ class LogSink:
         dropped_before: int = 0,
     ) -> None:
         self._failed = failed
-        self._encoder = LineEncoder(settings.format, settings.fields)
-        self._writer = Writer(LogFile(settings.path), report)
+        self._encoder = LineEncoder(settings.format, settings.fields, settings.redaction, settings.rule)
+        # None: all exchanges get a line.
+        self._rules = LogRules(settings.rule) if settings.rule is not None else None
+        target: Target = LogFile(settings.path)
+        if settings.syslog is not None:
+            target = Syslog(settings.syslog, settings.path, lambda: time.monotonic() + wall_offset())
+        self._writer = Writer(target, report)
         self._wall_offset = wall_offset
         self.dropped_before = dropped_before
         self._batch: list[Exchange] = []
@@ -73,6 +81,8 @@ class LogSink:
         return self.dropped_before + self._writer.dropped
 
     def record(self, exchange: Exchange) -> None:
+        if self._rules is not None and not self._rules.keeps(exchange):
+            return
         batch = self._batch
         batch.append(exchange)
         if len(batch) >= _BATCH:

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from ipaddress import ip_network
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from fastgw import snapshot
-from fastgw.config import schema
+from fastgw.config import access_log, schema
 from fastgw.config.load import load_text
+from fastgw.policy.log_rule import LogRule
 from fastgw.policy.mirror import MirrorSettings
+from fastgw.policy.redaction import RedactionSettings
 from fastgw.policy.retry import SLOW, HedgeSettings
 from fastgw.policy.router import Router
-from fastgw.snapshot import Address, HeaderEdits, LocalReply, PathTemplate, Route
+from fastgw.snapshot import Address, HeaderEdits, LocalReply, PathTemplate, Route, SyslogTarget
 from tests.config.sources import load
 
 
@@ -101,6 +104,66 @@ def test_the_log_file_starts_at_the_configuration_file() -> None:
     log = load('[access_log]\npath = "a.log"\nfields = ["time"]\n', base=Path("/etc/fastgw")).snapshot.access_log
     assert log == snapshot.AccessLog("/etc/fastgw/a.log", "json", ("time",))
     assert load("").snapshot.access_log.path == "stdout"
+
+
+def log_of(text: str) -> snapshot.AccessLog:
+    return load(f"[access_log]\n{text}\n", base=Path("/etc/fastgw")).snapshot.access_log
+
+
+def test_a_log_without_rules_has_none() -> None:
+    assert load("").snapshot.access_log == snapshot.AccessLog("stdout", "json", tuple(access_log.DEFAULT_FIELDS))
+    assert log_of('sample = "100%"').rule is None
+    assert load('[[routes]]\nlog = true\nupstream = "a"\n').snapshot.access_log.rule is None
+
+
+def test_a_sampled_log_tells_its_share_in_each_line() -> None:
+    log = log_of('fields = ["time"]\nsample = "1%"\nslow = "1s"')
+    assert (log.fields, log.rule) == (("time", "sampled"), LogRule(0.01, 1.0))
+    assert log_of('fields = ["sampled", "time"]\nsample = "1%"').fields == ("sampled", "time")
+    assert log_of('fields = ["time"]\nslow = "1s"').fields == ("time",)
+    of_a_route = load('[access_log]\nfields = ["time"]\n[[routes]]\nlog.sample = "1%"\nupstream = "a"\n').snapshot
+    assert (of_a_route.access_log.fields, of_a_route.access_log.rule) == (("time", "sampled"), LogRule())
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("", None),
+        ("log = true", LogRule(1.0, 1.0)),
+        ("log = false", LogRule(is_off=True)),
+        ('log.sample = "10%"', LogRule(0.1, 1.0)),
+        ('log.slow = "5s"', LogRule(0.01, 5.0)),
+        ('log = { sample = "10%", slow = false }', LogRule(0.1, inf)),
+    ],
+)
+def test_a_route_s_rule_begins_with_that_of_all(text: str, rule: LogRule | None) -> None:
+    common = '[access_log]\nsample = "1%"\nslow = "1s"\n'
+    assert load(f'{common}[[routes]]\nupstream = "a"\n{text}\n').snapshot.routes[0].log == rule
+
+
+def test_names_are_hidden_beside_the_common_ones_or_shown() -> None:
+    common = RedactionSettings()
+    text = 'redact = { query = ["My-Code"], headers = ["X-Mine"], clear = ["query:Token", "header:Cookie"] }'
+    redaction = log_of(text).redaction
+    assert redaction.query == common.query - {b"token"} | {b"my_code"}
+    assert redaction.headers == common.headers - {b"cookie"} | {b"x-mine"}
+    assert log_of("").redaction == common
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("syslog:udp://[::1]:514", SyslogTarget("udp", Address("::1", 514), 23, "fastgw")),
+        ("syslog:tcp://logs.internal:601", SyslogTarget("tcp", Address("logs.internal", 601), 23, "fastgw")),
+        ("syslog:unix:/dev/log", SyslogTarget("unix", Address(path="/dev/log"), 23, "fastgw")),
+        ("syslog:unix:log", SyslogTarget("unix", Address(path="/etc/fastgw/log"), 23, "fastgw")),
+    ],
+)
+def test_a_syslog_is_a_target(path: str, target: SyslogTarget) -> None:
+    log = log_of(f'path = "{path}"')
+    assert (log.path, log.syslog) == (path, target)
+    marked = log_of(f'path = "{path}"\nsyslog = {{ facility = "local0", tag = "shop" }}').syslog
+    assert marked == replace(target, facility=16, tag="shop")
 
 
 def test_a_split_leaves_out_parts_without_weight() -> None:
