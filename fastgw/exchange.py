@@ -81,6 +81,7 @@ class Exchange:
         "gateway",
         "hedge",
         "host",
+        "in_pieces",
         "pending",
         "pending_trailers",
         "pool",
@@ -151,6 +152,8 @@ class Exchange:
         self.upstream_s = 0.0
         self.deadline = 0.0
         self.answer = AWAITED
+        # Whether more of the answer has come behind its head.
+        self.in_pieces = False
         # The header lines that the client got, without the framing.
         self.answer_fields = b""
         self.status = 0
@@ -477,6 +480,8 @@ class Exchange:
             self.connection = None
             if observer is not None:
                 self._has_succeeded(response.status)
+        else:
+            self.in_pieces = True
         self.status = response.status
         self.answer = BEGUN
         if self.pending:

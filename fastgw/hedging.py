@@ -109,11 +109,13 @@ class SecondTry:
         "_is_alone",
         "_pool",
         "client",
+        "connect_s",
         "connection",
         "downstream",
         "fields",
         "host",
         "pending_trailers",
+        "queued_s",
         "request",
         "sticky_token",
         "target",
@@ -137,6 +139,9 @@ class SecondTry:
         self.tried = tried
         self.tries = exchange.tries
         self.upstream_started = 0.0
+        # The exchange is not what waits here.
+        self.queued_s = 0.0
+        self.connect_s = 0.0
         self.client = exchange.client
         self.downstream = exchange.downstream
         self.sticky_token = exchange.sticky_token

@@ -123,9 +123,13 @@ class ExchangeCounts:
                 endpoint[ENDPOINT_ANSWERS + hundreds] += 1
                 endpoint[HEAD + bucket_of[head_us.bit_length()]] += 1
                 endpoint[HEAD + BUCKETS] += head_us
-                own_us = took_us - head_us
-                row[OWN + bucket_of[own_us.bit_length()]] += 1
-                row[OWN + BUCKETS] += own_us
+                if exchange.tries == 1 and not exchange.in_pieces:
+                    # What is left for the gateway itself.
+                    own_us = took_us - head_us
+                    if exchange.connect_s or exchange.queued_s:
+                        own_us = max(0, own_us - int((exchange.connect_s + exchange.queued_s) * 1e6))
+                    row[OWN + bucket_of[own_us.bit_length()]] += 1
+                    row[OWN + BUCKETS] += own_us
             if exchange.reason:
                 row[_REASON_CELLS[exchange.reason]] += 1
             if exchange.retries:

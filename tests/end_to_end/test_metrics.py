@@ -174,6 +174,7 @@ def test_a_scraper_gets_the_format_that_it_asks_for(accept: str, kind: str, tmp_
     text, admin = with_admin(config('"127.0.0.1:1"'))
     with GatewayProcess(text, tmp_path) as gateway:
         ask(gateway, b"/fixed", 1)
+        assert shows(admin, 1, "requests_total", "fixed", "GET", "2xx")
         _, headers, body = admin.ask("/metrics", headers={"Accept": accept})
         assert headers["content-type"] == kind
         if kind == OPENMETRICS:

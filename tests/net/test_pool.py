@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from fastgw import errors
 from fastgw.exchange import ENDED, Exchange
+from fastgw.hedging import Hedge, SecondTry
 from fastgw.http1.message import RequestHead
 from fastgw.net.clock import Sweep
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.resolver import Resolver
 from fastgw.net.upstream import UpstreamConnection
+from fastgw.policy.retry import HedgeDelay, HedgeSettings
 from fastgw.snapshot import Address, Endpoint
 from tests.fakes import Clock, FakeClient, gateway_of, snapshot_of
 from tests.net.rig import FakeLoop, Wire, no_report
@@ -518,3 +520,21 @@ async def test_what_is_in_flight_is_counted_right_whatever_happens(steps: list[t
         exchange.client_left(errors.CLIENT_LEFT)
     await turns()
     assert rig.pool.active == [0]
+
+
+async def test_a_second_try_may_wait_for_a_connection_of_its_own() -> None:
+    rig = PoolRig(None, None, endpoints=2, more="retry = { hedge = true }")
+    exchange = rig.request()
+    await turns()
+    rig.clock.now += 1.0
+    hedge = Hedge(exchange, HedgeDelay(HedgeSettings()), rig.clock())
+    second = SecondTry(hedge, exchange, rig.pool, 0b01)
+    second.send(False)
+    await asyncio.sleep(0)
+    rig.clock.now += 0.25
+    await turns()
+    assert [wire.sent.startswith(b"GET / ") for wire in rig.loop.wires] == [True, True]
+    assert (second.connect_s, second.queued_s) == (0.25, 0.0)
+    second.dropped()
+    give_up(rig)
+    await turns()

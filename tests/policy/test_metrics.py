@@ -27,6 +27,10 @@ def exchange(**differences: Any) -> Any:
         "bytes_in": 0,
         "bytes_out": 5,
         "retries": 0,
+        "tries": 1,
+        "in_pieces": False,
+        "queued_s": 0.0,
+        "connect_s": 0.0,
     }
     return SimpleNamespace(**{**usual, **differences})
 
@@ -65,6 +69,13 @@ def test_durations_fall_into_buckets_and_are_summed_up() -> None:
     assert took[BUCKETS] == pytest.approx(1900, abs=2)
     assert own[BUCKETS] == pytest.approx(300, abs=3)
     assert endpoint[counters.HEAD + BUCKETS] == pytest.approx(1600, abs=2)
+
+
+def test_waits_for_connections_streams_and_tries_before_are_not_the_gateway_s_own() -> None:
+    row = counted(exchange(queued_s=0.0001, connect_s=0.00005)).row(ROUTE, "r")
+    assert row[counters.OWN + BUCKETS] == pytest.approx(50, abs=2)
+    for others in ({"in_pieces": True}, {"tries": 2}):
+        assert not any(counted(exchange(**others)).row(ROUTE, "r")[counters.OWN :][:HISTOGRAM])
 
 
 @pytest.mark.parametrize(
