@@ -358,5 +358,7 @@ class Snapshot:
     # Whether somebody may read how the workers are, and also what each request was.
     is_observed: bool = False
     counts_requests: bool = False
+    # For how many seconds a reload is tried by one worker first.
+    canary: float = 0.0
     # What an ACME authority is shown that asks for a name in TLS (RFC 8737); empty but for the seconds of an order.
     tls_challenges: dict[bytes, KeyPair] = field(default_factory=dict)

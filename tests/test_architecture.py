@@ -147,6 +147,7 @@ TESTED_IN: dict[str, str] = {
     "fastgw/runtime/admin_server.py": "tests/end_to_end/test_admin.py",
     "fastgw/runtime/admin_gate.py": "tests/end_to_end/test_admin.py",
     "fastgw/runtime/metrics.py": "tests/end_to_end/test_metrics.py",
+    "fastgw/runtime/canary.py": "tests/end_to_end/test_canary.py",
     # What they do is seen from outside.
     "fastgw/runtime/events.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/handover.py": "tests/end_to_end/test_program_upgrade.py",

@@ -81,8 +81,9 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
         pin_workers=server.pin_workers,
         hang_timeout=server.hang_timeout,
         watch=server.watch,
-        is_observed=config.admin is not None,
-        counts_requests=config.admin is not None and config.admin.metrics,
+        is_observed=config.admin is not None or server.canary is not None,
+        counts_requests=(config.admin is not None and config.admin.metrics) or server.canary is not None,
+        canary=server.canary or 0.0,
     )
 
 

@@ -30,6 +30,9 @@ class Server(Table):
     pin_workers: bool = setting(False, "Keep each worker on a processor of its own.")
     hang_timeout: v.Duration = setting("10s", "A worker whose event loop does not turn for as long is replaced.")
     watch: bool = setting(False, "Reload when the configuration's file changes; those of TLS are always watched.")
+    canary: v.Duration | None = setting(
+        None, "For how long a reload is tried by one worker, and taken back if that does worse; none if absent."
+    )
     drain_timeout: v.DurationOrZero = setting("30s", "How long a stop waits for the exchanges in flight.")
     trusted_proxies: list[v.Network] = setting(
         [], 'Whose X-Forwarded-* and PROXY headers are believed: networks, addresses, or "unix:" for Unix sockets.'

@@ -15,6 +15,7 @@ from fastgw.errors import ConfigError
 from fastgw.runtime.acme import AcmeKeeper
 from fastgw.runtime.admin_server import AdminServer
 from fastgw.runtime.aside import aside
+from fastgw.runtime.canary import Canary
 from fastgw.runtime.discovery import Discoverer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
 from fastgw.runtime.explain import outcome
@@ -30,6 +31,7 @@ from fastgw.runtime.workers import RefusedError, Workers
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
+    from fastgw.rows import Key
     from fastgw.runtime.messages import Found, Unhealthy
     from fastgw.snapshot import Endpoint, Snapshot
 
@@ -133,7 +135,7 @@ class Reloads:
             self._config_file.take_note()
             return load_config(self._config_path)
 
-        return await self._reload(load, f"{self._config_path} is in force")
+        return await self._reload(load, f"{self._config_path} is in force", is_tried=True)
 
     async def watch(self) -> None:
         """Reloads what has changed: the files of TLS, and the configuration's if it says so. Raises Over."""
@@ -152,7 +154,7 @@ class Reloads:
         """The configuration as it was read, with the files that it names as they are now."""
         return load_text(self.loaded.document.text, self.loaded.file, self._config_path.parent)
 
-    async def _reload(self, load: Callable[[], LoadedConfig], done: str) -> Event:
+    async def _reload(self, load: Callable[[], LoadedConfig], done: str, is_tried: bool = False) -> Event:
         async with self.turn:
             if self.is_over:
                 raise Over
@@ -163,7 +165,7 @@ class Reloads:
             try:
                 loaded = await aside(lambda: tested(load()))
                 admin_socket = self._admin.prepare(loaded.admin)
-                more = await self._adopt(loaded.snapshot)
+                more = await self._adopt(loaded.snapshot, is_tried)
             except (ConfigError, CannotListen, RefusedError) as error:
                 if admin_socket is not None:
                     admin_socket.close()
@@ -187,16 +189,17 @@ class Reloads:
         async with self.turn:
             await self._adopt(self.loaded.snapshot)
 
-    async def _adopt(self, snapshot: Snapshot) -> str:
-        """Puts it in force; says what to know about it. Raises CannotListen and RefusedError, and changes nothing."""
+    async def _adopt(self, snapshot: Snapshot, is_tried: bool = False) -> str:
+        """Puts it in force, after one worker has tried it where it says so; says what to know about it. Raises
+        CannotListen and RefusedError, and changes nothing."""
         await self.discoverer.expect(snapshot)
         try:
-            return await self._put_in_force(snapshot)
+            return await self._put_in_force(snapshot, is_tried)
         finally:
             # What has come of it: of one that was refused, nothing is looked for.
             self.discoverer.adopt(self._workers.snapshot)
 
-    async def _put_in_force(self, snapshot: Snapshot) -> str:
+    async def _put_in_force(self, snapshot: Snapshot, is_tried: bool) -> str:
         snapshot = await aside(lambda: self.acme.with_challenges(snapshot))
         pickled = await aside(lambda: pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL))
         try:
@@ -207,6 +210,7 @@ class Reloads:
         if self.is_over:
             raise RefusedError("the gateway stops")
         before = self._workers.snapshot
+        more = await self._try(snapshot, pickled) if is_tried and snapshot.canary else ""
         added = self._table.add(snapshot.listeners)
         try:
             await self._workers.adopt(snapshot, pickled, added)
@@ -219,7 +223,32 @@ class Reloads:
         await self._workers.tell_layout()
         kept = {listener.address for listener in snapshot.listeners}
         self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
-        return _needs_upgrade(before, snapshot)
+        return more + _needs_upgrade(before, snapshot)
+
+    async def _try(self, snapshot: Snapshot, pickled: bytes) -> str:
+        """Has one worker try it; what to know about that. Raises RefusedError when it does worse than its siblings."""
+        before, pids = self._workers.snapshot, self._workers.pids()
+        if {listener.address for listener in before.listeners} != {one.address for one in snapshot.listeners}:
+            return "; no worker has tried it first, since it has other listeners"
+        if not before.counts_requests or not pids:
+            return "; no worker has tried it first, since there is nothing to hold that against"
+        number = min(pids)
+        both = (*keys_of(self.as_it_is(before)), *keys_of(self.as_it_is(snapshot)))
+        await self._lay_rows_for(both)
+        canary = Canary(self._workers, number)
+        await self._workers.adopt(snapshot, pickled, (), only=number)
+        report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
+        words = await canary.watch(snapshot.canary, lambda: self.is_over)
+        if words or self.is_over:
+            await self._workers.take_back(number)
+            self._lay_rows()
+            await self._workers.tell_layout()
+            raise RefusedError(f"worker {number} has tried it, and {words}" if words else "the gateway stops")
+        return f"; worker {number} has tried it for {snapshot.canary:g} s"
+
+    async def _lay_rows_for(self, keys: Iterable[Key]) -> None:
+        self._workers.rows.adopt(dict.fromkeys(keys), time.monotonic())
+        await self._workers.tell_layout()
 
 
 def _no_such_endpoint(upstream: str, endpoint: str, having: list[str]) -> str:

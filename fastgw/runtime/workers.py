@@ -298,12 +298,15 @@ class Workers:
 
     # A new snapshot.
 
-    async def adopt(self, snapshot: Snapshot, pickled: bytes, added: Sequence[Address]) -> None:
-        """Puts a snapshot into all workers, or raises RefusedError and leaves all as they are."""
+    async def adopt(
+        self, snapshot: Snapshot, pickled: bytes, added: Sequence[Address], only: int | None = None
+    ) -> None:
+        """Puts a snapshot into all workers, or raises RefusedError and leaves all as they are. With `only`, that worker
+        tries it, and should it die, its successor has the one in force."""
         async with self._turnstile.alone():
             self._generation += 1
             change = Change(self._generation, pickled, tuple(added))
-            serving = dict(self._serving)
+            serving = {number: one for number, one in self._serving.items() if only is None or number == only}
             # Each of them to its end: half a message would be the last that its worker understands.
             preparing = (self._prepare(number, process, change) for number, process in serving.items())
             outcomes = await asyncio.gather(*preparing, return_exceptions=True)
@@ -312,11 +315,17 @@ class Workers:
                     await self._tell(serving, (m.ABORT, change.generation))
                     raise outcome
             await self._tell(serving, (m.COMMIT, change.generation))
-            self.snapshot, self._pickled = snapshot, pickled
+            if only is None:
+                self.snapshot, self._pickled = snapshot, pickled
             # What is said to be in force is in force everywhere; one that dies meanwhile comes back with it.
             await asyncio.gather(*(_answer_on(process, change.generation) for process in serving.values()))
-            if self._standby is not None:
+            if self._standby is not None and only is None:
                 await self._load(self._standby)
+
+    async def take_back(self, only: int) -> None:
+        """The worker goes on with the snapshot in force; if it can't, its successor does."""
+        with contextlib.suppress(RefusedError):
+            await self.adopt(self.snapshot, self._pickled, (), only)
 
     async def _prepare(self, number: int, process: WorkerProcess, change: Change) -> None:
         addresses, sockets = self._sockets(number, change.added)

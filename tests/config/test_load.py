@@ -104,7 +104,7 @@ def test_a_secret_is_read_once_and_not_looked_into() -> None:
 def test_keys_are_not_looked_into() -> None:
     assert problems('[server]\n"${SECRET}" = 1\n') == [
         'config.toml:2:1: server."${SECRET}": unknown key; '
-        "known here: workers, pin_workers, hang_timeout, watch, drain_timeout, trusted_proxies"
+        "known here: workers, pin_workers, hang_timeout, watch, canary, drain_timeout, trusted_proxies"
     ]
 
 

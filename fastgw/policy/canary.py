@@ -1,0 +1,106 @@
+"""Whether a worker that tries a new configuration does worse than those that go on with the old one.
+
+Shares are compared by the two-proportion z-test, since a few failures may be chance; and by a margin, since with many
+requests a difference that is sure may still be none worth a rollback. Requests of one client are not independent, so
+the bar is high: by chance alone it is passed once in 30,000 looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+# One-sided, 3.2e-5.
+_SURE_Z = 4.0
+# Less says nothing.
+_REQUESTS_MIN = 20
+# By how much the share of requests may be larger that fail by the gateway or the backend (5xx, or no answer), that
+# fail by the client (4xx), and that are slow.
+_FAILURE_MARGIN = 0.02
+_REFUSAL_MARGIN = 0.2
+_SLOW_MARGIN = 0.25
+# Slow is what takes longer than nine of ten of the others' requests do, by more than one bucket, a factor of two.
+_USUAL_SHARE = 0.9
+_BUCKETS_AWAY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Requests of one route: how many, of them with 5xx or no answer and with 4xx, and how long, in buckets."""
+
+    requests: int
+    failed: int
+    refused: int
+    buckets: tuple[int, ...]
+
+
+def together(some: Sequence[Seen]) -> Seen:
+    """Of several routes, or workers."""
+    buckets = tuple(sum(cells) for cells in zip(*(one.buckets for one in some), strict=True))
+    return Seen(
+        sum(one.requests for one in some), sum(one.failed for one in some), sum(one.refused for one in some), buckets
+    )
+
+
+def departure(tried: Mapping[str, Seen], others: Mapping[str, Seen]) -> str:
+    """In words, what is worse where the new configuration is tried, by route; empty: nothing is. A route that the
+    others don't have is held against all that they do. "" is the name for what no route has matched."""
+    if not others:
+        return ""
+    all_others, all_tried = together(list(others.values())), together(list(tried.values()))
+    unrouted = (tried.get("", _nothing()).requests, all_tried.requests)
+    usually = (others.get("", _nothing()).requests, all_others.requests)
+    if _is_more(*unrouted, *usually, _FAILURE_MARGIN):
+        return f"no route has matched {_percent(*unrouted)} of the requests, {_percent(*usually)} elsewhere"
+    for name, seen in tried.items():
+        if name:
+            words = _worse(seen, others.get(name, all_others))
+            if words:
+                return f"on route {name} {words}"
+    return ""
+
+
+def _worse(seen: Seen, usual: Seen) -> str:
+    failed, usually = (seen.failed, seen.requests), (usual.failed, usual.requests)
+    if _is_more(*failed, *usually, _FAILURE_MARGIN):
+        return f"{_percent(*failed)} of the requests have failed, {_percent(*usually)} elsewhere"
+    refused, usually = (seen.refused, seen.requests), (usual.refused, usual.requests)
+    if _is_more(*refused, *usually, _REFUSAL_MARGIN):
+        return f"{_percent(*refused)} of the requests got 4xx, {_percent(*usually)} elsewhere"
+    begin = _usual_bucket(usual.buckets) + _BUCKETS_AWAY
+    slow, usually = (sum(seen.buckets[begin:]), seen.requests), (sum(usual.buckets[begin:]), usual.requests)
+    if _is_more(*slow, *usually, _SLOW_MARGIN):
+        return f"{_percent(*slow)} of the requests were slow, {_percent(*usually)} elsewhere"
+    return ""
+
+
+def _usual_bucket(buckets: Sequence[int]) -> int:
+    """In which nine of ten have ended."""
+    wanted, so_far = _USUAL_SHARE * sum(buckets), 0
+    for number, count in enumerate(buckets):
+        so_far += count
+        if so_far >= wanted:
+            return number
+    return len(buckets)
+
+
+def _is_more(count: int, total: int, other_count: int, other_total: int, margin: float) -> bool:
+    """Whether the first share is larger than the other one, surely and by more than the margin."""
+    if total < _REQUESTS_MIN or other_total < _REQUESTS_MIN:
+        return False
+    share, other = count / total, other_count / other_total
+    if share - other <= margin:
+        return False
+    pooled = (count + other_count) / (total + other_total)
+    deviation = sqrt(pooled * (1 - pooled) * (1 / total + 1 / other_total))
+    # Without one, all of both have failed, or none.
+    return deviation > 0 and (share - other) / deviation > _SURE_Z
+
+
+def _percent(count: int, total: int) -> str:
+    return f"{100 * count / total:.3g} %" if total else "none"
+
+
+def _nothing() -> Seen:
+    return Seen(0, 0, 0, ())
