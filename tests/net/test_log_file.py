@@ -5,6 +5,7 @@ import os
 import resource
 import select
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from fastgw.net.log_file import LogFile, whole_lines
 from fastgw.net.log_writer import LinesLost
 
 
-@pytest.fixture
-def size_limit() -> Iterator[int]:
-    """No file of this process may be larger, as if the disk were full."""
+@contextmanager
+def full_disk() -> Iterator[int]:
+    """No file of this process may be larger, as if the disk were full; what the tests' own output goes to, either."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    yield 10
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield 10
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def written(target: LogFile, lines: bytes) -> None:
@@ -63,29 +66,31 @@ def test_a_place_where_no_file_can_be_loses_lines_until_one_can(tmp_path: Path) 
     target.close()
 
 
-def test_a_line_that_a_full_disk_has_torn_does_not_spoil_the_next(tmp_path: Path, size_limit: int) -> None:
+def test_a_line_that_a_full_disk_has_torn_does_not_spoil_the_next(tmp_path: Path) -> None:
     file = tmp_path / "access.log"
     target = LogFile(str(file))
     lines = memoryview(b"one\ntwo\nthree\nfour\n")
-    assert target.write(lines) == size_limit
-    with pytest.raises(LinesLost) as lost:
-        target.write(lines[size_limit:])
-    assert lost.value.count == 2
-    # It is full still: not even the end of the torn line can be written.
-    with pytest.raises(LinesLost):
-        target.write(memoryview(b"five\n"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    with full_disk() as size:
+        taken = target.write(lines)
+        with pytest.raises(LinesLost) as lost:
+            target.write(lines[size:])
+        # It is full still: not even the end of the torn line can be written.
+        with pytest.raises(LinesLost):
+            target.write(memoryview(b"five\n"))
+    assert (taken, lost.value.count) == (size, 2)
     written(target, b"six\nseven\n")
     assert file.read_bytes() == b"one\ntwo\nth\nsix\nseven\n"
     target.close()
 
 
-def test_a_new_file_does_not_begin_with_the_end_of_a_torn_line(tmp_path: Path, size_limit: int) -> None:
+def test_a_new_file_does_not_begin_with_the_end_of_a_torn_line(tmp_path: Path) -> None:
     file = tmp_path / "access.log"
     target = LogFile(str(file))
-    assert target.write(memoryview(b"one line\ntwo\n")) == size_limit
-    with pytest.raises(LinesLost):
-        target.write(memoryview(b"o\n"))
+    with full_disk() as size:
+        taken = target.write(memoryview(b"one line\ntwo\n"))
+        with pytest.raises(LinesLost):
+            target.write(memoryview(b"o\n"))
+    assert taken == size
     file.rename(tmp_path / "access.log.1")
     written(target, b"three\n")
     assert file.read_bytes() == b"three\n"
