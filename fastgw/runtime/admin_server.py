@@ -37,6 +37,8 @@ class AdminServer:
         self._socket: socket.socket | None = None
         self._server: Any = None
         self._serving: asyncio.Task[None] | None = None
+        # Reloads may follow each other faster than a server stops.
+        self._turn = asyncio.Lock()
 
     @property
     def address(self) -> str:
@@ -69,6 +71,10 @@ class AdminServer:
 
     async def adopt(self, settings: AdminSettings | None, sock: socket.socket | None) -> None:
         """Serves by these settings from now on; `sock` is what `prepare` gave for them."""
+        async with self._turn:
+            await self._adopt(settings, sock)
+
+    async def _adopt(self, settings: AdminSettings | None, sock: socket.socket | None) -> None:
         if settings == self._settings:
             return
         kept = None if sock is not None or settings is None else self._socket
@@ -135,10 +141,11 @@ class AdminServer:
         if self._socket is None:
             return
         name = self._socket.getsockname()
+        if isinstance(name, str):
+            # Before nobody listens there: from then on it may be another gateway's.
+            Path(name).unlink(missing_ok=True)
         self._socket.close()
         self._socket = None
-        if isinstance(name, str):
-            Path(name).unlink(missing_ok=True)
 
 
 def _bound(settings: AdminSettings) -> socket.socket:

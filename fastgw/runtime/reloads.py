@@ -30,8 +30,9 @@ from fastgw.runtime.systemd import Notifier
 from fastgw.runtime.workers import RefusedError, Workers
 
 if TYPE_CHECKING:
+    import socket
+
     from fastgw.config.load import LoadedConfig
-    from fastgw.rows import Key
     from fastgw.runtime.messages import Found, Unhealthy
     from fastgw.snapshot import Endpoint, Snapshot
 
@@ -68,6 +69,8 @@ class Reloads:
         self._events = events
         self._manager = manager
         self._admin = admin
+        # What one worker tries at the moment.
+        self._tried: tuple[Snapshot, ...] = ()
         self.acme = AcmeKeeper(events, self._adopt_again)
         self.checker = Checker(workers.tell_unhealthy)
         self.checker.adopt(loaded.snapshot)
@@ -76,7 +79,9 @@ class Reloads:
 
     def _lay_rows(self) -> None:
         """Sees to it that there is place for the counters of all that there is now."""
-        self._workers.rows.adopt(keys_of(self.as_it_is(self._workers.snapshot)), time.monotonic())
+        snapshots = (self._workers.snapshot, *self._tried)
+        keys = [key for snapshot in snapshots for key in keys_of(self.as_it_is(snapshot))]
+        self._workers.rows.adopt(dict.fromkeys(keys), time.monotonic())
 
     def as_it_is(self, snapshot: Snapshot) -> Snapshot:
         """With the endpoints that were found, and what is changed by hand about them."""
@@ -179,10 +184,16 @@ class Reloads:
             self.loaded = loaded
             await self._workers.tell_overrides(kept_by_reload(self._workers.overrides, loaded.snapshot))
             # Not waited for: it may be the admin API that has asked for the reload.
-            self._adopting_admin = asyncio.create_task(self._admin.adopt(loaded.admin, admin_socket))
+            self._adopting_admin = asyncio.create_task(self._adopt_admin(loaded, admin_socket))
             for warning in loaded.warnings:
                 report(warning)
             return self._events.add("reload", DONE, done + more)
+
+    async def _adopt_admin(self, loaded: LoadedConfig, sock: socket.socket | None) -> None:
+        try:
+            await self._admin.adopt(loaded.admin, sock)
+        except Exception as error:
+            report_bug(error)
 
     async def _adopt_again(self) -> None:
         """Puts the configuration in force as it is, with the challenges of now. Raises as `_adopt` does."""
@@ -233,22 +244,22 @@ class Reloads:
         if not before.counts_requests or not pids:
             return "; no worker has tried it first, since there is nothing to hold that against"
         number = min(pids)
-        both = (*keys_of(self.as_it_is(before)), *keys_of(self.as_it_is(snapshot)))
-        await self._lay_rows_for(both)
-        canary = Canary(self._workers, number)
-        await self._workers.adopt(snapshot, pickled, (), only=number)
-        report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
-        words = await canary.watch(snapshot.canary, lambda: self.is_over)
+        self._tried = (snapshot,)
+        try:
+            self._lay_rows()
+            await self._workers.tell_layout()
+            canary = Canary(self._workers, number)
+            await self._workers.adopt(snapshot, pickled, (), only=number)
+            report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
+            words = await canary.watch(snapshot.canary, lambda: self.is_over)
+        finally:
+            self._tried = ()
         if words or self.is_over:
             await self._workers.take_back(number)
             self._lay_rows()
             await self._workers.tell_layout()
             raise RefusedError(f"worker {number} has tried it, and {words}" if words else "the gateway stops")
         return f"; worker {number} has tried it for {snapshot.canary:g} s"
-
-    async def _lay_rows_for(self, keys: Iterable[Key]) -> None:
-        self._workers.rows.adopt(dict.fromkeys(keys), time.monotonic())
-        await self._workers.tell_layout()
 
 
 def _no_such_endpoint(upstream: str, endpoint: str, having: list[str]) -> str:
