@@ -89,6 +89,11 @@ WORKLOADS: tuple[Workload, ...] = (
         peers=("fastgw", "fastgw-guarded", "nginx"),
     ),
     Workload(
+        "observed",
+        "small JSON, bare heads; without a log, with it, and with metrics beside it",
+        peers=("fastgw-unobserved", "fastgw", "fastgw-observed", "nginx"),
+    ),
+    Workload(
         "hedge",
         "small JSON, bare heads; retries without hedging, and with it, while nothing is sent twice",
         peers=("fastgw-retries", "fastgw-hedging", "nginx"),

@@ -54,3 +54,12 @@ def test_two_fastgws_differ_in_hedging_alone(tmp_path: Path) -> None:
 def test_nginx_has_a_socket_for_each_worker_only_where_its_name_says_so(tmp_path: Path) -> None:
     assert " reuseport " in configuration("nginx-reuseport", tmp_path)
     assert "reuseport" not in configuration("nginx", tmp_path)
+
+
+def test_an_observed_fastgw_counts_requests_and_an_unobserved_one_logs_nothing_either(tmp_path: Path) -> None:
+    usual, observed, unobserved = (
+        load_text(configuration(name, tmp_path)).snapshot for name in ("fastgw", "fastgw-observed", "fastgw-unobserved")
+    )
+    assert (usual.counts_requests, observed.counts_requests, unobserved.counts_requests) == (False, True, False)
+    assert usual.access_log == observed.access_log
+    assert unobserved.access_log.path == "off"
