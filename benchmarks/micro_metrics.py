@@ -1,5 +1,5 @@
-"""What metrics cost: `python -m benchmarks.micro_metrics`. To a worker, to count an exchange, in batches as it does; and
-to the supervisor, to answer a scrape of a thousand routes and four workers.
+"""What metrics cost: `python -m benchmarks.micro_metrics`. To a worker, to count an exchange, in batches as it does;
+and to the supervisor, to answer a scrape of a thousand routes and four workers.
 """
 
 from __future__ import annotations
