@@ -17,12 +17,17 @@ import click
 
 from fastgw import __version__
 from fastgw.errors import ConfigError, Problem
+from fastgw.runtime.status_text import counted, status_text
 
 if TYPE_CHECKING:
     from fastgw.config.load import LoadedConfig
     from fastgw.runtime.log_replay import Replayed
 
 DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/fastgw/config.toml"))
+
+# How often `top` looks, and how much it prints where there is no terminal.
+_LOOK_S = 1.0
+_WIDE, _LONG = 200, 1000
 
 # diff(1)'s status when there is no answer.
 _TROUBLE = 2
@@ -95,6 +100,37 @@ def status(config: Path | None, as_json: bool) -> None:
     state = _ask(config, "status")
     click.echo(json.dumps(state, indent=2) if as_json else status_text(state))
     sys.exit(0 if state["is_serving"] else 1)
+
+
+@cli.command()
+@_config_argument
+@click.option("--once", is_flag=True, help="Print what there is, since the gateway's start, and end.")
+@_json_option
+def top(config: Path | None, once: bool, as_json: bool) -> None:
+    """Show the running gateway at a glance, again each second: routes, endpoints, workers. q ends it.
+
+    Routes are counted where the configuration has an [admin] table.
+    """
+    before = _ask(config, "summary")
+    if as_json:
+        click.echo(json.dumps(before, indent=2))
+        return
+    from fastgw.runtime.top import screen  # noqa: PLC0415
+
+    if once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        click.echo(screen(before, before, _WIDE, _LONG))
+        return
+    from fastgw.runtime.terminal import show  # noqa: PLC0415
+
+    looks = [before]
+
+    def draw(width: int, height: int) -> str:
+        now = _ask(config, "summary")
+        earlier = looks[0] if now["at"] - looks[0]["at"] > _LOOK_S / 2 else now
+        looks[0] = now
+        return screen(earlier, now, width, height)
+
+    show(draw, _LOOK_S)
 
 
 @cli.command(options_metavar="[--upstream NAME] [--undo] [--weight N] [--json]")
@@ -243,22 +279,6 @@ def version_line() -> str:
     )
 
 
-def status_text(state: dict[str, Any]) -> str:
-    """A running gateway as people read it."""
-    where = ", ".join(f"{listener['name']} on {listener['address']}" for listener in state["listeners"])
-    lines = [f"fastgw {state['version']}, process {state['pid']}, since {state['since']}: {state['config']} ({where})"]
-    for worker in state["workers"]:
-        exchanges = ", ".join(f"{count} {ended}" for ended, count in worker["exchanges"].items() if count)
-        connections = f"{worker['connections']} of {_count(worker['accepted'], 'connection')} open"
-        failed = f"; {_count(failures, 'failed handshake')}" if (failures := worker["failed_handshakes"]) else ""
-        lines.append(
-            f"worker {worker['number']}, process {worker['pid']}: {connections}; {exchanges or 'no exchanges'}{failed}"
-        )
-    for event in state["events"]:
-        lines.append(f"event {event['number']}: {event['kind']} {event['outcome']} at {event['at']}: {event['detail']}")
-    return "\n".join(lines)
-
-
 def _load_both(old: Path, new: Path, as_json: bool) -> tuple[LoadedConfig, LoadedConfig]:
     """Both, or the problems of both."""
     from fastgw.config.load import load_config  # noqa: PLC0415
@@ -346,7 +366,7 @@ def _print_json_problems(problems: list[Problem]) -> None:
 def _print_problems(path: Path, problems: list[Problem]) -> None:
     for problem in problems:
         click.echo(str(problem), err=True)
-    click.echo(f"{_count(len(problems), 'problem')} in {path}", err=True)
+    click.echo(f"{counted(len(problems), 'problem')} in {path}", err=True)
 
 
 def _header_pair(header: str) -> tuple[str, str]:
@@ -359,13 +379,9 @@ def _header_pair(header: str) -> tuple[str, str]:
 def _inventory(loaded: LoadedConfig) -> str:
     snapshot = loaded.snapshot
     parts = [
-        _count(len(snapshot.listeners), "listener"),
-        _count(len(snapshot.upstreams), "upstream"),
-        _count(len(snapshot.routes), "route"),
-        _count(len(loaded.tests), "test"),
+        counted(len(snapshot.listeners), "listener"),
+        counted(len(snapshot.upstreams), "upstream"),
+        counted(len(snapshot.routes), "route"),
+        counted(len(loaded.tests), "test"),
     ]
     return ", ".join(parts) + (" passed" if loaded.tests else "")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -78,7 +78,7 @@ def test_check_prints_all_problems_and_their_number(config: Path) -> None:
     assert result.stderr.splitlines() == [
         'config.toml:18:11: server.workers: 0 is not a number of processes; write "auto" or a whole number, 1 or more',
         "config.toml:19:1: server.x: unknown key; "
-        "known here: workers, pin_workers, hang_timeout, watch, drain_timeout, trusted_proxies",
+        "known here: workers, pin_workers, hang_timeout, watch, canary, drain_timeout, trusted_proxies",
         "2 problems in config.toml",
     ]
 

@@ -51,6 +51,9 @@ class Gate(Protocol):
     def upstreams(self) -> list[dict[str, Any]]:
         """The upstreams and their endpoints, as they are now."""
 
+    def summary(self) -> dict[str, Any]:
+        """What has been counted, for whoever draws it."""
+
     def config(self) -> dict[str, Any]:
         """The configuration in force, its secrets hidden."""
 
@@ -77,6 +80,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
         Route("/api/status", api.status),
         Route("/api/routes", api.routes),
         Route("/api/upstreams", api.upstreams),
+        Route("/api/summary", api.summary),
         Route("/api/endpoints", api.override, methods=["POST"]),
         Route("/api/config", api.config),
         Route("/api/config/check", api.check, methods=["POST"]),
@@ -201,6 +205,9 @@ class _Api:
             return problem(422, "Unprocessable Content", f"Write {shape}, with one of the last two or both.")
         event = await self._gate.override(upstream, endpoint, draining, weight)
         return answer(dataclasses.asdict(event), 200 if event.outcome == "done" else 404)
+
+    async def summary(self, _request: Request) -> Response:
+        return answer(self._gate.summary())
 
     async def config(self, _request: Request) -> Response:
         return answer(self._gate.config())

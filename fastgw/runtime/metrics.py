@@ -159,7 +159,7 @@ class Collector:
             handshakes.add_labelled(column[counters.FAILED_HANDSHAKES], name)
             lost.add_labelled(row[counters.LOST_LINES], name)
             lag.add_histogram(row[counters.LAG : counters.LAG + HISTOGRAM], name)
-            for family, value in zip((cpu, memory), _process(worker.pid), strict=True):
+            for family, value in zip((cpu, memory), process_facts(worker.pid), strict=True):
                 family.add_labelled(value, name)
         return [requests, accepted, connections, handshakes, lost, cpu, memory, lag]
 
@@ -185,7 +185,7 @@ def _add_classes(family: Family, row: Sequence[int], begin: int, labelled: str) 
             family.add_labelled(count, f'{labelled},status="{name}"')
 
 
-def _process(pid: int) -> tuple[float, int]:
+def process_facts(pid: int) -> tuple[float, int]:
     """CPU time in seconds and resident memory in bytes; of one that has just ended, nothing."""
     try:
         with open(f"/proc/{pid}/stat") as file:

@@ -23,6 +23,7 @@ from fastgw.policy.ticket_secret import SECRET_SIZE, TicketSecret
 from fastgw.runtime import control, handover, systemd
 from fastgw.runtime.admin_server import AdminServer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
+from fastgw.runtime.overview import Overview
 from fastgw.runtime.process import let_signals_in, raise_file_limit
 from fastgw.runtime.reloads import Over, Reloads, tested
 from fastgw.runtime.report import report, report_bug
@@ -127,6 +128,7 @@ class Supervisor:
         if estate is not None:
             unhealthy = {name: frozenset(names) for name, names in estate.unhealthy.items()}
             self._reloads.inherit(estate.found, unhealthy, estate.draining)
+        self._overview = Overview(self._reloads, self._workers)
         self._status = Status(config_path, self._workers, table, self._events)
         self._state = COMING_UP
         self._exit_status = 0
@@ -195,7 +197,9 @@ class Supervisor:
         from fastgw.runtime import admin, admin_gate  # noqa: PLC0415
 
         directory = self._config_path.parent
-        gate = admin_gate.GatewayGate(self._status, self._reloads, self._workers, self._events, directory)
+        gate = admin_gate.GatewayGate(
+            *(self._status, self._overview, self._reloads, self._workers, self._events, directory)
+        )
         return admin.make_app(gate, settings)
 
     async def _open_admin(self) -> bool:
@@ -241,6 +245,8 @@ class Supervisor:
     async def _obey(self, command: str) -> control.Answer:
         if command == "status":
             return self._status.now()
+        if command == "summary":
+            return {**self._status.now(), **self._overview.summary()}
         word, *words = command.split(" ")
         commands: dict[str, Callable[..., Awaitable[Event]]] = {
             "reload": self._reloads.from_file,
