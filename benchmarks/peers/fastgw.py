@@ -70,6 +70,7 @@ class Fastgw:
 
     def __init__(self, name: str = "fastgw") -> None:
         self.name = name
+        self.logs = name != "fastgw-unobserved"
         self._added = _ADDED[name]
 
     def missing(self) -> str | None:
@@ -93,7 +94,7 @@ class Fastgw:
             port=setup.port,
             limits=limits,
             tls=_TLS if setup.workload.tls else "",
-            access_log="off" if self.name == "fastgw-unobserved" else setup.access_log,
+            access_log=setup.access_log if self.logs else "off",
             backend_port=setup.backend_port,
         )
         config = setup.directory / "fastgw.toml"

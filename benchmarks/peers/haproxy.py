@@ -67,6 +67,7 @@ backend backend
 class Haproxy:
     name = "haproxy"
     logs_to_stdout = True
+    logs = True
 
     def missing(self) -> str | None:
         return None if shutil.which("haproxy") else "haproxy is not installed"

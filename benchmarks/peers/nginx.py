@@ -90,6 +90,7 @@ class Nginx:
     """`reuseport`: a listening socket for each worker, as fastgw has them; nginx's own way is one for all."""
 
     logs_to_stdout = False
+    logs = True
 
     def __init__(self, reuseport: bool = False) -> None:
         self.name = "nginx-reuseport" if reuseport else "nginx"

@@ -36,6 +36,8 @@ class Peer(Protocol):
     name: str
     # Whether the access log is what the program prints, so that the harness sends its output there.
     logs_to_stdout: bool
+    # Whether it has an access log at all.
+    logs: bool
 
     def missing(self) -> str | None:
         """Why it can't run here, or None."""
