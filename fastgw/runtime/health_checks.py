@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from fastgw.errors import Failure
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 # Of an answer, to look into; what stands behind it is left unread.
 _ANSWER_MAX = 64 * 1024
-# How often it is looked whose check is due.
+# It is looked whose check is due when the next one is, but no later than after this, for those that are under way or
+# come anew, and no sooner than after that, or many endpoints would keep it looking.
 _LOOK_S = 0.1
+_LOOK_MIN_S = 0.01
 
 
 # What keeps us from asking.
@@ -85,13 +88,23 @@ class Checker:
     async def run(self) -> None:
         while True:
             now = time.monotonic()
-            for checked in self._endpoints.values():
-                if not checked.is_under_way and checked.state.due(0) <= now:
-                    checked.is_under_way = True
-                    task = asyncio.create_task(self._check(checked))
-                    self._checking.add(task)
-                    task.add_done_callback(self._checking.discard)
-            await asyncio.sleep(_LOOK_S)
+            next_due = self._begin_due(now)
+            await asyncio.sleep(max(_LOOK_MIN_S, min(next_due - now, _LOOK_S)))
+
+    def _begin_due(self, now: float) -> float:
+        """Begins the checks that are due; returns when the next one will be, as far as that is known."""
+        next_due = inf
+        for checked in self._endpoints.values():
+            if checked.is_under_way:
+                continue
+            if checked.state.due(0) > now:
+                next_due = min(next_due, checked.state.due(0))
+                continue
+            checked.is_under_way = True
+            task = asyncio.create_task(self._check(checked))
+            self._checking.add(task)
+            task.add_done_callback(self._checking.discard)
+        return next_due
 
     async def ended(self) -> None:
         """Until the checks that are under way have ended."""

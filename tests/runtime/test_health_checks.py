@@ -209,6 +209,23 @@ async def test_a_proxy_header_comes_first_where_traffic_has_one() -> None:
 
 
 @pytest.mark.asyncio
+async def test_it_is_known_when_the_next_check_is_due() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        two = address + '", "127.0.0.2:1'
+        checker = Checker(Heard().tell)
+        checker.adopt(snapshot(two, '{ path = "/", interval = "8s", timeout = "10ms" }'))
+        for checked, chance in zip(checker._endpoints.values(), (0.25, 0.75), strict=True):
+            checked.state.result(0, True, 100.0, lambda chance=chance: chance)  # type: ignore[misc]
+        assert checker._begin_due(101.0) == 102.0
+        assert checker._checking == set()
+        # Of the one that is under way it is not known.
+        assert checker._begin_due(102.0) == 106.0
+        assert len(checker._checking) == 1
+        await checker.ended()
+
+
+@pytest.mark.asyncio
 async def test_what_is_known_of_an_endpoint_outlives_a_reload() -> None:
     async with backend() as made:
         made.answer = b"HTTP/1.1 500 Oh\r\n\r\n"
