@@ -99,7 +99,7 @@ async def measure(
             RECOVERED: recovered(after, returned) / interval_s,
             FAILED_FOR: seconds,
             RETRIES: len(seen) - first_tries,
-            RETRIES_ALLOWED: allowed(clients.since(failed - _BUDGET_WINDOW_S, failed), first_tries),
+            RETRIES_ALLOWED: allowed(clients.since(failed - _BUDGET_WINDOW_S, failed), len(set(seen))),
             REQUESTS_ASKED: len(clients.since(failed, returned)),
             REQUESTS_SEEN: len(seen),
         }
@@ -120,7 +120,7 @@ def recovered(outcomes: Sequence[Outcome], returned: float) -> float:
     return (max(bad, default=-1) + 1) * _SLICE_S
 
 
-def allowed(before: Sequence[Outcome], first_tries: int) -> float:
+def allowed(before: Sequence[Outcome], requests: int) -> float:
     """How many retries the budget allows at the most, in a failure that is no longer than its window: a share of what
     it looks back on at the beginning, and of what comes. What the breaker refuses does not count."""
-    return max(_BUDGET_SHARE * (len(before) + first_tries), _BUDGET_FLOOR)
+    return max(_BUDGET_SHARE * (len(before) + requests), _BUDGET_FLOOR)
