@@ -7,9 +7,10 @@ one only this machine's processes get here, and a page in somebody's browser doe
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,9 +28,11 @@ from fastgw.runtime.reloads import Over
 
 if TYPE_CHECKING:
     from fastgw.config.admin import AdminSettings
-    from fastgw.runtime.events import Event
+    from fastgw.runtime.events import Event, Events
     from fastgw.runtime.exposition import Family
 
+# What comes when nothing happens, so that a proxy between keeps the connection.
+_HEARTBEAT_S = 15.0
 # What tells nothing, and takes no token.
 _OPEN = frozenset(("/healthz", "/readyz"))
 # Of what is posted: a configuration with 100,000 routes has 15 MB.
@@ -57,6 +60,9 @@ class Gate(Protocol):
     def config(self) -> dict[str, Any]:
         """The configuration in force, its secrets hidden."""
 
+    def events(self) -> Events:
+        """What happens."""
+
     async def check(self, text: str) -> list[dict[str, Any]]:
         """What is wrong with a configuration."""
 
@@ -82,6 +88,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
         Route("/api/upstreams", api.upstreams),
         Route("/api/summary", api.summary),
         Route("/api/endpoints", api.override, methods=["POST"]),
+        Route("/api/events", api.events),
         Route("/api/config", api.config),
         Route("/api/config/check", api.check, methods=["POST"]),
         Route("/api/reload", api.reload, methods=["POST"]),
@@ -209,6 +216,11 @@ class _Api:
     async def summary(self, _request: Request) -> Response:
         return answer(self._gate.summary())
 
+    async def events(self, request: Request) -> Response:
+        last = request.headers.get("last-event-id", "")
+        stream = _told(self._gate.events(), int(last) if last.isdecimal() else 0)
+        return StreamingResponse(stream, headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
+
     async def config(self, _request: Request) -> Response:
         return answer(self._gate.config())
 
@@ -242,6 +254,25 @@ class _Api:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             shape = '{"method": "GET", "url": "http://localhost/", "headers": [["Name", "value"]]}'
             return problem(422, "Unprocessable Content", f"{error}; write {shape}")
+
+
+async def _told(events: Events, last: int) -> AsyncIterator[bytes]:
+    """Server-sent events (HTML, section 9.2): those that are remembered and came after `last`, and all that come."""
+    with events.listening() as queue:
+        for event in tuple(events.last):
+            if event.number > last:
+                yield _message(event)
+        while True:
+            try:
+                async with asyncio.timeout(_HEARTBEAT_S):
+                    yield _message(await queue.get())
+            except TimeoutError:
+                yield b": still here\n\n"
+
+
+def _message(event: Event) -> bytes:
+    number = b"id: %d\n" % event.number if event.number else b""
+    return b"%bevent: %b\ndata: %b\n\n" % (number, event.kind.encode(), orjson.dumps(dataclasses.asdict(event)))
 
 
 async def _with_body(request: Request, use: Callable[[bytes], Awaitable[Response]]) -> Response:

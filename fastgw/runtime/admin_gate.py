@@ -36,6 +36,7 @@ class GatewayGate:
         self._overview = overview
         self._reloads = reloads
         self._workers = workers
+        self._events = events
         self._collector = Collector(workers.rows, events)
         self._directory = directory
 
@@ -54,6 +55,9 @@ class GatewayGate:
 
     def summary(self) -> dict[str, Any]:
         return self._overview.summary()
+
+    def events(self) -> Events:
+        return self._events
 
     def config(self) -> dict[str, Any]:
         raw = self._reloads.loaded.document.raw

@@ -1,10 +1,13 @@
-"""What happens to the gateway as a whole, numbered: reloads, upgrades, workers that die, and certificates."""
+"""What happens to the gateway as a whole, numbered: reloads, upgrades, workers that die, certificates; and, without a
+number, what becomes of its endpoints."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fastgw.runtime.report import report
@@ -17,6 +20,8 @@ WAITS = "waits"
 
 # How many are remembered.
 _LAST = 20
+# By how many a listener may be behind.
+_BEHIND_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,13 @@ class Event:
 
 
 class Events:
-    """Says each event on standard error, and remembers the last ones."""
+    """Says each event on standard error, tells those who listen, and remembers the last ones."""
 
     def __init__(self) -> None:
         self.last: deque[Event] = deque(maxlen=_LAST)
         # How many there were of each kind and outcome.
         self.counts: Counter[tuple[str, str]] = Counter()
+        self._listening: set[asyncio.Queue[Event]] = set()
 
     def next(self, kind: str, outcome: str, detail: str) -> Event:
         """One that is about to happen."""
@@ -52,7 +58,29 @@ class Events:
         self.last.append(event)
         self.counts[event.kind, event.outcome] += 1
         report(f"event {event.number}: {event.kind} {event.outcome} at {event.at}: {event.detail}")
+        self._pass_on(event)
         return event
+
+    def pass_by(self, kind: str, outcome: str, detail: str) -> None:
+        """What happens all the time, such as a health check that fails: it has no number, and is not remembered."""
+        report(detail)
+        self._pass_on(Event(0, kind, outcome, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), detail))
+
+    def _pass_on(self, event: Event) -> None:
+        for queue in tuple(self._listening):
+            # Whoever is so far behind finds out by the numbers.
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(event)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[asyncio.Queue[Event]]:
+        """All events from now on."""
+        queue: asyncio.Queue[Event] = asyncio.Queue(_BEHIND_MAX)
+        self._listening.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listening.discard(queue)
 
     def go_on_from(self, history: Iterable[Event]) -> None:
         """What happened in the gateway whose place this one has taken; its own events stay behind that."""

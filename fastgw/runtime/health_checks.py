@@ -23,7 +23,7 @@ from fastgw.net.proxy_header import header
 from fastgw.net.resolver import Resolver
 from fastgw.net.tls import client_context
 from fastgw.policy.health import HealthChecks
-from fastgw.runtime.report import report, report_bug
+from fastgw.runtime.report import report_bug
 
 if TYPE_CHECKING:
     from fastgw.runtime.messages import Unhealthy
@@ -41,15 +41,20 @@ _LOOK_MIN_S = 0.01
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
+# What an endpoint's checks do, in a word.
+_FAILS, _PASSES = "failed", "passed"
+
+
 class _OursError(Exception):
     """No check could be made, for want of something here."""
 
 
 class Checker:
-    """The checks of one configuration after the other. `tell` passes on who is unhealthy."""
+    """The checks of one configuration after the other. `tell` passes on who is unhealthy, `say` what has changed."""
 
-    def __init__(self, tell: Callable[[Unhealthy], Awaitable[None]]) -> None:
+    def __init__(self, tell: Callable[[Unhealthy], Awaitable[None]], say: Callable[[str, str], None]) -> None:
         self._tell = tell
+        self._say = say
         self._endpoints: dict[tuple[str, str], _Checked] = {}
         self._contexts: dict[str, tuple[UpstreamTls, ssl.SSLContext]] = {}
         self._checking: set[asyncio.Task[None]] = set()
@@ -129,7 +134,7 @@ class Checker:
         is_changed = checked.state.result(0, is_well, time.monotonic(), random.random)
         if is_changed:
             what = f"fails its checks: {why}" if why else "passes its checks again"
-            report(f"upstream {upstream.name}: {checked.endpoint.name} {what}")
+            self._say(_FAILS if why else _PASSES, f"upstream {upstream.name}: {checked.endpoint.name} {what}")
             await self._tell(self.unhealthy())
 
     async def _trouble(self, endpoint: Endpoint, check: HealthCheck, upstream: Upstream) -> str:

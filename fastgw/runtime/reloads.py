@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ class Reloads:
         # What one worker tries at the moment.
         self._tried: tuple[Snapshot, ...] = ()
         self.acme = AcmeKeeper(events, self._adopt_again)
-        self.checker = Checker(workers.tell_unhealthy)
+        self.checker = Checker(workers.tell_unhealthy, partial(events.pass_by, "health"))
         self.checker.adopt(loaded.snapshot)
         self.discoverer = Discoverer(self._tell_found)
         self._lay_rows()

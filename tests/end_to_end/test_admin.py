@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -147,6 +150,57 @@ def test_a_browser_s_page_is_not_let_in_where_there_is_no_token(tmp_path: Path) 
         for host in (own, f"localhost:{admin.port}", "[::1]"):
             assert admin.ask("/api/status", headers={"Host": host})[0] == 200
         assert admin.ask("/api/status", headers={"Origin": f"http://{own}"})[0] == 200
+
+
+class Stream:
+    """Server-sent events, as they come."""
+
+    def __init__(self, port: int, last: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        self._connection.request("GET", "/api/events", headers={"Last-Event-ID": last} if last else {})
+        self.response = self._connection.getresponse()
+
+    def next(self) -> tuple[str, str, dict[str, object]]:
+        """Its id, its kind, and what it says."""
+        fields = {}
+        while line := self.response.readline().decode().rstrip("\n"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        return fields.get("id", ""), fields["event"], json.loads(fields["data"])
+
+    def ends(self) -> bool:
+        return self.response.read() == b""
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def test_events_come_as_they_happen_and_from_where_one_has_left_off(tmp_path: Path) -> None:
+    health = 'health = { path = "/healthz", interval = "100ms", rise = 1, fall = 1 }'
+    with Troubled() as backend:
+        text, admin = with_admin(config(f'"{backend.address}"', health))
+        with GatewayProcess(text, tmp_path) as gateway:
+            stream = Stream(admin.port)
+            assert stream.response.headers["content-type"].startswith("text/event-stream")
+            assert admin.post("/api/reload", None)[0] == 200
+            number, kind, event = stream.next()
+            assert (number, kind, event["outcome"]) == ("1", "reload", "done")
+            backend.be("503")
+            number, kind, event = stream.next()
+            assert (number, kind, event["outcome"]) == ("", "health", "failed")
+            assert backend.address in str(event["detail"])
+            assert admin.post("/api/endpoints", {"endpoint": backend.address, "draining": True})[0] == 200
+            assert stream.next()[:2] == ("2", "endpoint")
+            stream.close()
+            # What was told is told again to whoever says that he has not heard it.
+            again = Stream(admin.port, "1")
+            assert again.next()[:2] == ("2", "endpoint")
+            # And one that listens keeps no gateway from stopping.
+            began = time.monotonic()
+            gateway.signal(signal.SIGTERM)
+            assert gateway.wait() == 0
+            assert time.monotonic() - began < 10
+            again.close()
 
 
 def test_what_is_not_there_is_said_in_json(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from fastgw.config.load import load_text
 from fastgw.runtime.health_checks import Checker
 from fastgw.runtime.messages import Unhealthy
+from fastgw.runtime.report import report
 from fastgw.snapshot import Snapshot
 from tests.support.observe import eventually
 from tests.support.tls import Authority
@@ -72,6 +73,10 @@ class Heard:
     def __init__(self) -> None:
         self.news: asyncio.Queue[Unhealthy] = asyncio.Queue()
 
+    def say(self, outcome: str, detail: str) -> None:
+        assert outcome in ("failed", "passed")
+        report(detail)
+
     async def tell(self, unhealthy: Unhealthy) -> None:
         self.news.put_nowait(unhealthy)
 
@@ -83,7 +88,7 @@ class Heard:
 @asynccontextmanager
 async def checking(of: Snapshot) -> AsyncIterator[tuple[Checker, Heard]]:
     heard = Heard()
-    checker = Checker(heard.tell)
+    checker = Checker(heard.tell, heard.say)
     checker.adopt(of)
     task = asyncio.create_task(checker.run())
     try:
@@ -213,7 +218,7 @@ async def test_it_is_known_when_the_next_check_is_due() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         two = address + '", "127.0.0.2:1'
-        checker = Checker(Heard().tell)
+        checker = Checker(Heard().tell, Heard().say)
         checker.adopt(snapshot(two, '{ path = "/", interval = "8s", timeout = "10ms" }'))
         for checked, chance in zip(checker._endpoints.values(), (0.25, 0.75), strict=True):
             checked.state.result(0, True, 100.0, lambda chance=chance: chance)  # type: ignore[misc]
@@ -260,7 +265,7 @@ async def test_other_settings_are_no_reason_to_forget_or_to_ask_twice() -> None:
 
 @pytest.mark.asyncio
 async def test_what_another_gateway_has_found_out_is_taken_over() -> None:
-    checker = Checker(Heard().tell)
+    checker = Checker(Heard().tell, Heard().say)
     checker.adopt(snapshot("127.0.0.1:1", quick("")))
     checker.presume({"a": frozenset({"127.0.0.1:1"}), "b": frozenset({"h:1"})})
     assert checker.unhealthy() == {"a": frozenset({"127.0.0.1:1"})}
