@@ -27,6 +27,8 @@ DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/fastgw/config.toml"))
 
 # How often `top` looks, and how much it prints where there is no terminal.
 _LOOK_S = 1.0
+# Workers write what they have counted twice a second, so that rates of one second would jump.
+_LOOKS_BACK = 4
 _WIDE, _LONG = 200, 1000
 
 # diff(1)'s status when there is no answer.
@@ -127,7 +129,8 @@ def top(config: Path | None, once: bool, as_json: bool) -> None:
     def draw(width: int, height: int) -> str:
         now = _ask(config, "summary")
         earlier = looks[0] if now["at"] - looks[0]["at"] > _LOOK_S / 2 else now
-        looks[0] = now
+        looks.append(now)
+        del looks[:-_LOOKS_BACK]
         return screen(earlier, now, width, height)
 
     show(draw, _LOOK_S)

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.resources import files
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,8 +34,24 @@ if TYPE_CHECKING:
 
 # What comes when nothing happens, so that a proxy between keeps the connection.
 _HEARTBEAT_S = 15.0
+# The dashboard: what it shows it asks for.
+_PAGES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+}
+# Nothing from elsewhere, nothing that data could bring in, and in nobody's frame.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 # What tells nothing, and takes no token.
-_OPEN = frozenset(("/healthz", "/readyz"))
+_OPEN = frozenset(("/healthz", "/readyz", *_PAGES))
 # Of what is posted: a configuration with 100,000 routes has 15 MB.
 _BODY_MAX = 64 * 1024 * 1024
 
@@ -80,6 +97,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
     """The application for uvicorn."""
     api = _Api(gate)
     routes = [
+        *(Route(path, _page(name, kind)) for path, (name, kind) in _PAGES.items()),
         Route("/healthz", api.healthz),
         Route("/readyz", api.readyz),
         Route("/metrics", api.metrics),
@@ -99,6 +117,15 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
         middleware=[Middleware(Guard, token=settings.token)],
         exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed, Over: _over},
     )
+
+
+def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    body = (files("fastgw") / "dashboard" / name).read_bytes()
+
+    async def send(_request: Request) -> Response:
+        return Response(body, headers={**_PAGE_HEADERS, "Content-Type": kind})
+
+    return send
 
 
 def answer(value: Any, status: int = 200) -> Response:
