@@ -36,6 +36,14 @@ class Browser:
         self._drain: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
             [
                 program("chromium", "chromium"),
@@ -67,7 +75,6 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
         features = [{"name": "prefers-color-scheme", "value": "dark" if self._dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
-        return self
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command's result; what comes meanwhile is looked at for complaints."""
@@ -127,6 +134,9 @@ class Browser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._socket is not None:
             with contextlib.suppress(Exception):
                 self.call("Browser.close")
