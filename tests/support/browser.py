@@ -105,7 +105,17 @@ class Browser:
             self.complaints.append(json.dumps(told))
 
     def go(self, url: str) -> None:
+        """Until the page is there; what its scripts do then has to be waited for."""
         self.call("Page.navigate", url=url)
+        script = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
+
+        def is_there() -> bool:
+            # The page before may go while it is asked.
+            with contextlib.suppress(AssertionError):
+                return self.value(script) is True
+            return False
+
+        assert eventually(is_there, 20)
 
     def value(self, script: str) -> Any:
         """What an expression of JavaScript is."""
