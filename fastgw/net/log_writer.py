@@ -14,8 +14,9 @@ from typing import Protocol
 
 # What waits for a slow target at the most; about 25,000 lines.
 _BACKLOG_BYTES = 8 * 1024 * 1024
-# At stopping, how long a target that is stuck is waited for.
+# At stopping, how long a target that is stuck is waited for, and how much longer until that has been told.
 _CLOSE_S = 2.0
+_LAST_WORD_S = 1.0
 # Before a target that can't be reached is tried again.
 _RETRY_S = 1.0
 # A trouble is over when nothing has gone wrong for as long: one that comes and goes is one trouble.
@@ -62,6 +63,7 @@ class Writer:
         self._wake = threading.Condition()
         self._reopen = False
         self._stopping = False
+        self._give_up_at = 0.0
         # Lines; it only grows. What was noticed of it, and told.
         self.dropped = 0
         self._noticed = 0
@@ -95,10 +97,12 @@ class Writer:
             self._wake.notify()
 
     def close(self) -> None:
+        """Returns when all is written, or given up."""
         with self._wake:
             self._stopping = True
+            self._give_up_at = self._now() + _CLOSE_S
             self._wake.notify()
-        self._thread.join(_CLOSE_S)
+        self._thread.join(_CLOSE_S + _LAST_WORD_S)
 
     def _run(self) -> None:
         while True:
@@ -124,19 +128,30 @@ class Writer:
         rest = memoryview(lines)
         while rest:
             try:
-                rest = rest[self._target.write(rest) :]
+                taken = self._target.write(rest)
+                rest = rest[taken:]
+                if not taken and self._stopping and self._now() >= self._give_up_at:
+                    self._give_up(rest, _TOO_FAST)
+                    return
             except LinesLost as error:
                 self.lose(error.count, str(error))
                 rest = rest[error.taken :]
             except OSError as error:
                 why = error.strerror or str(error)
                 if self._stopping:
-                    self.lose(bytes(rest).count(b"\n"), why)
+                    self._give_up(rest, why)
                     return
                 self._begin_trouble(why)
                 with self._wake:
                     self._wake.wait_for(lambda: self._stopping, _RETRY_S)
             self._notice_losses()
+
+    def _give_up(self, rest: memoryview, why: str) -> None:
+        """Nothing of what waits is written any more: the process is to end, or another target has its place."""
+        with self._wake:
+            left = [bytes(rest), *self._waiting]
+            self._waiting.clear()
+        self.lose(sum(lines.count(b"\n") for lines in left), why)
 
     # What is told.
 

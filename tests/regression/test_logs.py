@@ -8,7 +8,11 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from fastgw import errors
+from fastgw.net import log_writer
+from fastgw.net.log_writer import Writer
 from tests.net.rig import CONFIG, Rig
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
@@ -61,3 +65,28 @@ def test_a_client_over_the_limit_was_refused_without_a_line() -> None:
     assert b"\r\nRetry-After: 1\r\n" in refused.take()
     (line,) = rig.logged
     assert (line.client, line.status, line.reason) == (b"192.0.2.9", 503, errors.CONNECTION_LIMIT.reason)
+
+
+class Stuck:
+    """Has no room, ever."""
+
+    name = "there"
+
+    def write(self, lines: memoryview) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+def test_lines_that_a_stuck_target_had_not_taken_at_the_end_were_lost_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_writer, "_CLOSE_S", 0.01)
+    reports: list[str] = []
+    writer = Writer(Stuck(), reports.append)
+    writer.put(b"a\nb\n")
+    writer.put(b"c\n")
+    writer.close()
+    assert writer.dropped == 3
+    assert reports[-1] == "access log there ends: 3 lines were lost"
