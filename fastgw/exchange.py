@@ -379,6 +379,10 @@ class Exchange:
         """Sends it again, now or later, if its upstream's retries say so, or leaves it to the second try that is under
         way. `condition` is one of policy.retry; 0: nothing that is retried after."""
         if self.hedge is not None and self.hedge.goes_on(status):
+            self.upstream_s = 0.0
+            if self.connection is None:
+                # The second try still waits for one.
+                self.upstream_started = 0.0
             return True
         pool = self.pool
         if not condition or pool is None or pool.retries is None or self.answer != AWAITED:
@@ -394,7 +398,7 @@ class Exchange:
             self.tried = last if pool.has_others(last) else 0
         self.tries += 1
         self.retries += 1
-        self.upstream_s = 0.0
+        self.upstream_started = self.upstream_s = 0.0
         if wait_s > 0:
             if not self.request_complete:
                 self.downstream.pause_reading()
@@ -563,6 +567,7 @@ class Exchange:
         """
         self.connection = None
         if unanswered and reused and self.replayable and self.request.method in IDEMPOTENT:
+            self.upstream_started = 0.0
             if self.hedge is None or not self.hedge.goes_on(0):
                 self._forward(True)
             return

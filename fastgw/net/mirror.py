@@ -113,7 +113,7 @@ class RouteMirror:
     def _can_be_sent(self, tee: Tee, exchange: Exchange) -> bool:
         if not tee.has_body:
             self.counts[TOO_LARGE] += 1
-        elif not exchange.upstream_started or not exchange.request_complete:
+        elif not exchange.endpoint or not exchange.request_complete:
             self.counts[NOT_WHOLE] += 1
         else:
             return True

@@ -7,12 +7,16 @@ import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from fastgw import errors
+from fastgw.exchange import Exchange
 from fastgw.net import log_writer
 from fastgw.net.log_writer import Writer
+from fastgw.policy.access_log import PHASES, LineEncoder
+from tests.fakes import FakeConnection, FakePool, Line
 from tests.net.rig import CONFIG, Rig
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
@@ -65,6 +69,37 @@ def test_a_client_over_the_limit_was_refused_without_a_line() -> None:
     assert b"\r\nRetry-After: 1\r\n" in refused.take()
     (line,) = rig.logged
     assert (line.client, line.status, line.reason) == (b"192.0.2.9", 503, errors.CONNECTION_LIMIT.reason)
+
+
+def told(exchange: Exchange, *fields: str) -> dict[str, float | str]:
+    """Its line."""
+    return dict(json.loads(LineEncoder("json", fields).encode([exchange], 0.0)))
+
+
+class AtOnce:
+    """Everything is sent again, without a wait."""
+
+    max_body = 100
+
+    def wait_s(self, exchange: Exchange, condition: int, status: int, retry_after: bytes | None) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_second_try_without_a_connection_was_told_with_phases_longer_than_the_whole(reused: bool) -> None:
+    pool = FakePool("a", FakeConnection(), None, endpoints=2)
+    pool.retries = cast(Any, AtOnce())
+    line = Line(CONFIG, pool)
+    exchange = line.get("/")
+    line.clock.now += 1.0
+    # On a connection that was used before, that is no retry.
+    exchange.upstream_failed(errors.UPSTREAM_RESET, True, reused)
+    line.clock.now += 2.0
+    exchange.queued_s = 2.0
+    exchange.not_connected(errors.QUEUE_TIMEOUT, -1)
+    phases = told(exchange, "duration_ms", *PHASES)
+    assert (phases["duration_ms"], phases["queue_ms"], phases["upstream_ms"]) == pytest.approx((3000, 2000, 0), abs=0.1)
+    assert sum(float(phases[name]) for name in PHASES) == pytest.approx(phases["duration_ms"], abs=0.01)
 
 
 class Stuck:
