@@ -141,7 +141,7 @@ def _looked_up(field: str, redaction: Redaction) -> str:
     kind, _, written = field.partition(":")
     name = written.encode()
     if kind == QUERY:
-        return f"{'hidden' if redaction.hides_parameter(name) else 'text'}(r.query_value({name!r}))"
+        return f"{'hidden' if redaction.hides_parameter(name) else 'url'}(r.query_value({name!r}))"
     name = name.lower()
     value = f"r.header({name!r})" if kind == REQUEST_HEADER else f"joined(e.answer_fields, {name!r})"
     return f"{'hidden' if redaction.hides_header(name) else 'url'}({value})"

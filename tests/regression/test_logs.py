@@ -125,3 +125,22 @@ def test_lines_that_a_stuck_target_had_not_taken_at_the_end_were_lost_without_a_
     writer.close()
     assert writer.dropped == 3
     assert reports[-1] == "access log there ends: 3 lines were lost"
+
+
+_USER = b"GET / HTTP/1.1\r\nHost: a.test\r\nReferer: https://me:hunter2@b.test/x?a=1"
+_RESPOND = '[[routes]]\nrespond.body = "x"\n'
+
+
+@pytest.mark.parametrize("field", ["referer", "header:Referer"])
+def test_the_user_and_the_password_in_a_url_were_shown(field: str) -> None:
+    line = LineEncoder("json", (field,)).encode([Line(_RESPOND).request(_USER)], 0.0)
+    assert json.loads(line)[field] == "https://REDACTED@b.test/x?a=1"
+    assert b"hunter2" not in LineEncoder("combined", ()).encode([Line(_RESPOND).request(_USER)], 0.0)
+
+
+def test_a_token_in_the_url_that_a_parameter_holds_was_shown_in_its_own_field() -> None:
+    exchange = Line(_RESPOND).get("/?next=%2Fcb%3Ftoken%3Dsecret")
+    assert told(exchange, "path", "query:next") == {
+        "path": "/?next=%2Fcb%3Ftoken%3DREDACTED",
+        "query:next": "/cb?token=REDACTED",
+    }
