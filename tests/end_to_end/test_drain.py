@@ -92,6 +92,8 @@ def test_what_it_is_busy_with_ends(tmp_path: Path) -> None:
             connection = played.accept()
             connection.read_request()
             assert drain(gateway, played.address)[0] == 0
+            # The worker hears of it a moment later.
+            time.sleep(1.0)
             assert shares(gateway, [other]) == [COUNT]
             connection.answer(b"late")
             assert client.read_answer().body == b"late"
@@ -137,12 +139,12 @@ def test_draining_outlives_workers_reloads_and_upgrades_and_a_weight_does_not(
         for pid in gateway.worker_pids():
             os.kill(pid, signal.SIGKILL)
         assert eventually(lambda: len(gateway.worker_pids()) == 2)
-        assert shares(gateway, backends) == [0, COUNT]
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
         gateway.rewrite(text.replace("10%", "20%"))
         assert gateway.command("reload").returncode == 0
-        assert shares(gateway, backends) == [0, COUNT]
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
         gateway.upgrade()
-        assert shares(gateway, backends) == [0, COUNT]
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
         assert drain(gateway, first, "--undo", "--weight", "100")[0] == 0
         assert eventually(lambda: shares(gateway, backends)[0] >= COUNT - 2)
         assert gateway.command("reload").returncode == 0
@@ -175,7 +177,7 @@ def test_the_api_does_the_same_and_tells_of_it(backends: list[Troubled], tmp_pat
         assert (status, event["outcome"]) == (200, "done")
         assert event["detail"] == f"{first} of upstream a drains, with weight 7"
         assert (endpoint()["draining"], endpoint()["weight"]) == (True, 7)
-        assert shares(gateway, backends) == [0, COUNT]
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
         _, told = admin.post("/api/explain", {"method": "GET", "url": "http://a.test/"})
         (pick,) = [step for step in told["steps"] if step["name"] == "pick endpoint"]
         assert [(one["name"], one["code"]) for one in pick["considered"]][1:] == [(first, "draining")]
