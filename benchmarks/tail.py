@@ -87,15 +87,16 @@ async def measure(
         ended = monotonic()
         await clients.stop()
         problems = ("it was not ejected",) if case.ejects and not ejected else ()
-        figures = _figures(clients, began, changed, settled, ended)
+        figures = figures_of(clients, began, changed, settled, ended)
         if ejected:
             figures[EJECTED_AFTER] = ejected - changed
         return Sample("tail", case.name, number, figures, problems)
 
 
-def _figures(clients: Clients, began: float, changed: float, settled: float, ended: float) -> dict[str, float]:
+def figures_of(clients: Clients, began: float, changed: float, settled: float, ended: float) -> dict[str, float]:
     healthy, slow = clients.since(began, changed), clients.since(settled, ended)
-    whole_seconds = [settled + second for second in range(int(ended - settled))]
+    # Rounded: a timer may be early by a millisecond.
+    whole_seconds = [settled + second for second in range(round(ended - settled))]
     healthy_p99, slow_p99 = percentile(healthy, 0.99), percentile(slow, 0.99)
     return {
         HEALTHY_P50_US: percentile(healthy, 0.5) * _US,

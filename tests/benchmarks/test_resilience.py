@@ -10,7 +10,15 @@ import pytest
 
 from benchmarks import recovery, report, resilience, tail
 from benchmarks.clients import Clients, Outcome, errors, percentile
-from benchmarks.results import RECOVERED, RETRIES, RETRIES_ALLOWED, SLOW_TO_HEALTHY_P99, Sample, summarize
+from benchmarks.results import (
+    RECOVERED,
+    RETRIES,
+    RETRIES_ALLOWED,
+    SLOW_TO_HEALTHY_P99,
+    WORST_SECOND_P99_US,
+    Sample,
+    summarize,
+)
 from benchmarks.troubled import FROZEN, REFUSED, RESET, SLOW, SLOW_S, UNAVAILABLE, WELL, Endpoint, become, started
 
 
@@ -76,6 +84,13 @@ def test_percentiles_are_of_what_there_is() -> None:
     assert [percentile(some, share) for share in (0.5, 0.99, 1.0)] == [51.0, 100.0, 100.0]
     assert math.isnan(percentile([], 0.5))
     assert errors(outcomes((0.0, 200), (0.0, 503), (0.0, 0))) == 2
+
+
+def test_a_phase_that_a_timer_ends_early_has_the_seconds_it_was_meant_to_have() -> None:
+    clients = Clients(0)
+    clients.outcomes = [Outcome(at / 10, at / 1000, 200) for at in range(1, 50)]
+    for ended in (3.9995, 4.0005):
+        assert tail.figures_of(clients, 0.0, 1.0, 3.0, ended)[WORST_SECOND_P99_US] == pytest.approx(39_000)
 
 
 def test_traffic_has_recovered_with_the_last_slice_that_was_bad() -> None:
