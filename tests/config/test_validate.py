@@ -53,7 +53,11 @@ def problems_of(text: str) -> list[Problem]:
 
 def replace(data: Any, path: tuple[Any, ...], value: Any) -> None:
     for part in path[:-1]:
-        if not (part in data if isinstance(data, dict) else isinstance(data, list) and part < len(data)):
+        if not (
+            part in data
+            if isinstance(data, dict)
+            else isinstance(data, list) and isinstance(part, int) and part < len(data)
+        ):
             return
         data = data[part]
     if isinstance(data, dict) if isinstance(path[-1], str) else isinstance(data, list) and path[-1] < len(data):
