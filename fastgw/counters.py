@@ -75,7 +75,8 @@ HEAD = LATENCY_US + 1  # until the head of its answer: a histogram
 # The worker's own, the only one of its kind.
 WORKER = "worker"
 LOST_LINES = 0  # of the access log
-LAG = 1  # by which its loop is late for what it has planned: a histogram
+LOST_TRACES = 1  # exchanges that were recorded, and could not be handed on
+LAG = 2  # by which its loop is late for what it has planned: a histogram
 
 # Whole cache lines, so that no two workers write into the same.
 _LINE = 8

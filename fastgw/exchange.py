@@ -27,6 +27,7 @@ from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
 from fastgw.ports import Admission, Downstream, Hedge, Pool, Tee, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
+from fastgw.tracing import Trace
 
 # What a step says.
 CONTINUE = 0
@@ -99,6 +100,9 @@ class Exchange:
         "sticky_token",
         "target",
         "tee",
+        "trace",
+        "trace_id",
+        "traced_fields",
         "tried",
         "tries",
         "upstream_s",
@@ -130,6 +134,11 @@ class Exchange:
         self.hedge: Hedge | None = None
         # What a mirror gets; then it is `downstream`, too.
         self.tee: Tee | None = None
+        # The trace that it belongs to, what is noted of it if it is recorded, and the request's fields with its lines;
+        # None: as they are.
+        self.trace_id = b""
+        self.trace: Trace | None = None
+        self.traced_fields: bytes | None = None
         # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
         # the client is told of it.
         self.sticks = False
@@ -194,6 +203,8 @@ class Exchange:
         # Its edits of answers hold for this one's, too, so that the two can be compared.
         self.route = original.route
         self.target, self.host, self.fields = original.target, original.host, original.fields
+        if original.trace is not None:
+            self.fields = original.trace.for_copy(original.fields)
         self.pending, self.pending_trailers = body, trailers
         self.pool = pool
         self._forward(False)
@@ -206,6 +217,8 @@ class Exchange:
         request = self.request
         snapshot = self.gateway.snapshot
         index, captured = snapshot.router.match(request.host_name, request.path, request.method, request)
+        if self.gateway.tracer is not None:
+            self.gateway.tracer.begin(self, index)
         if index >= 0:
             self.route = route = snapshot.routes[index]
             self.captured = captured
@@ -279,7 +292,7 @@ class Exchange:
         else:
             self._rewrite(rewrite)
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
-        fields = request.fields
+        fields = request.fields if self.traced_fields is None else self.traced_fields
         if self.sticks or (self.pool is not None and self.pool.sticky is not None):
             fields = self._take_cookies(fields)
         if self.fields:
@@ -335,6 +348,8 @@ class Exchange:
         if pool is None:
             self.fail(errors.INTERNAL)
             return REPLY
+        if self.trace is not None:
+            self.trace.asks(self.gateway.now())
         connection = pool.acquire(self, fresh)
         if connection is None:
             if not self.request_complete and self.answer == AWAITED:
@@ -351,6 +366,8 @@ class Exchange:
         self.endpoint = connection.endpoint_name
         self.endpoint_index = connection.endpoint_index
         self.upstream_started = self.gateway.now()
+        if self.trace is not None:
+            self.trace.sends(self)
         if not self.request_complete:
             self.downstream.resume_reading()
         connection.send_request(self, self.pending, self.request_complete)
@@ -365,6 +382,8 @@ class Exchange:
             self.fail(failure)
             return
         self.endpoint_index = endpoint_index
+        if self.trace is not None:
+            self.trace.not_connected(self, endpoint_index, failure.reason)
         self.tried |= 1 << endpoint_index
         pool.tried_in_vain(endpoint_index, CONNECT_FAILURE)
         if pool.observer is not None:
@@ -473,6 +492,8 @@ class Exchange:
     def response_head(self, response: ResponseHead, first: Data, complete: bool) -> None:
         """The final answer's head, with the first of its body, and whether that is all of it."""
         self.upstream_s = self.gateway.now() - self.upstream_started
+        if self.trace is not None:
+            self.trace.answered(response.status, self.upstream_started + self.upstream_s)
         observer = None if self.pool is None else self.pool.observer
         if observer is not None:
             observer.responded(self.endpoint_index, self.upstream_s, response.status)
@@ -544,6 +565,8 @@ class Exchange:
         if connection is None:
             return
         self.upstream_s = self.gateway.now() - self.upstream_started
+        if self.trace is not None:
+            self.trace.answered(response.status, self.upstream_started + self.upstream_s)
         self.status = response.status
         self.answer = BEGUN
         self.bytes_out = len(first)
@@ -566,6 +589,8 @@ class Exchange:
         `reused`: it had carried requests before, so the upstream may have closed it while this one was on its way.
         """
         self.connection = None
+        if self.trace is not None:
+            self.trace.failed(failure.reason, self.gateway.now())
         if unanswered and reused and self.replayable and self.request.method in IDEMPOTENT:
             self.upstream_started = 0.0
             if self.hedge is None or not self.hedge.goes_on(0):
@@ -687,6 +712,8 @@ class Exchange:
             self._conclude(True if self.tried and self.status >= _SERVER_ERROR else None)
         gateway.counters[self.status // 100] += 1
         gateway.log.record(self)
+        if self.trace is not None:
+            gateway.traces.record(self)
         if gateway.counts is not None:
             gateway.counts.record(self)
         self.downstream.exchange_ended()

@@ -8,8 +8,9 @@ from collections.abc import Callable, MutableSequence
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.ports import Counts, Log, Mirror, Pool
+from fastgw.ports import Counts, Log, Mirror, Pool, Traces
 from fastgw.snapshot import Snapshot
+from fastgw.tracing import NoTraces, Tracer
 
 # What a trusted proxy may choose as a request's id: it goes into headers and log lines.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
@@ -42,6 +43,8 @@ class Gateway:
         "route_pools",
         "route_splits",
         "snapshot",
+        "tracer",
+        "traces",
     )
 
     def __init__(
@@ -70,6 +73,9 @@ class Gateway:
         # See `counters`. None: nobody reads what each exchange was.
         self.counters = counters
         self.counts: Counts | None = None
+        # None: nothing is traced. What is recorded goes there, whatever is traced by then.
+        self.tracer: Tracer | None = None
+        self.traces: Traces = NoTraces()
         self.route_splits: list[WeightedSplit | None] = []
         self.route_arms: list[Arms | None] = []
         self.route_pools: list[Pool | None] = []

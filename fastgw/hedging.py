@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from fastgw.policy.retry import CONNECT_FAILURE, IDEMPOTENT, STATUS, TIMEOUT, condition_of
+from fastgw.tracing import OUTPACED
 
 if TYPE_CHECKING:
     from fastgw.errors import Failure
@@ -172,7 +173,9 @@ class SecondTry:
 
     def dropped(self) -> None:
         """It has an answer, or none is waited for."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and exchange.trace is not None:
+            exchange.trace.hedge_ended(0, OUTPACED, exchange.gateway.now())
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.discard()
@@ -195,6 +198,8 @@ class SecondTry:
             return
         self.connection = connection
         self.upstream_started = exchange.gateway.now()
+        if exchange.trace is not None:
+            self.fields = exchange.trace.hedges(exchange.fields, connection.endpoint_name, self.upstream_started)
         connection.send_request(self._as_exchange(), exchange.pending, True)
 
     def not_connected(self, failure: Failure, endpoint_index: int) -> None:
@@ -207,6 +212,8 @@ class SecondTry:
             self._exchange = None
             return
         if endpoint_index >= 0:
+            if exchange.trace is not None:
+                exchange.trace.hedge_not_connected(exchange, endpoint_index, failure.reason)
             pool.tried_in_vain(endpoint_index, CONNECT_FAILURE)
             if pool.observer is not None:
                 pool.observer.failed(endpoint_index)
@@ -236,6 +243,8 @@ class SecondTry:
         if _is_retried(exchange, response.status):
             if observer is not None:
                 observer.responded(connection.endpoint_index, now - self.upstream_started, response.status)
+            if exchange.trace is not None:
+                exchange.trace.hedge_ended(response.status, "", now)
             exchange.tried |= 1 << connection.endpoint_index
             self._pool.tried_in_vain(connection.endpoint_index, STATUS)
             self._gives_up()
@@ -259,6 +268,8 @@ class SecondTry:
         if exchange is None or connection is None:
             return
         self.connection = None
+        if exchange.trace is not None:
+            exchange.trace.hedge_ended(0, failure.reason, exchange.gateway.now())
         if unanswered and reused and self._pool.has_room(self.tried):
             # As with a first try, it may have been closed before the request came.
             self.send(True)
@@ -287,6 +298,8 @@ class SecondTry:
         exchange.endpoint = connection.endpoint_name
         exchange.endpoint_index = connection.endpoint_index
         exchange.upstream_started = self.upstream_started
+        if exchange.trace is not None:
+            exchange.trace.hedge_stays(exchange.gateway.now())
 
 
 def _is_retried(exchange: Exchange, status: int) -> bool:

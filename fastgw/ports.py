@@ -219,3 +219,10 @@ class Log(Protocol):
 
     def record(self, exchange: Exchange) -> None:
         """Takes note of it; nothing about it changes any more."""
+
+
+class Traces(Protocol):
+    """Where ended exchanges go whose trace is recorded."""
+
+    def record(self, exchange: Exchange) -> None:
+        """As `Log.record`."""

@@ -23,6 +23,7 @@ from fastgw.policy.retry import BUDGET_FLOOR_PER_SECOND, BUDGET_SHARE, HedgeSett
 from fastgw.policy.router import Router
 from fastgw.policy.sticky_cookie import StickySettings
 from fastgw.policy.tls_session import CertificateNames
+from fastgw.policy.trace_context import TracingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +307,9 @@ class Route:
     mirror: Mirror | None = None
     # None: as for all exchanges.
     log: LogRule | None = None
+    # Whether it takes part in traces, and the share that is recorded; None: as in the others.
+    is_traced: bool = True
+    trace_sample: float | None = None
     # Its reply is for an ACME authority (RFC 8555 §8.3), which asks in plain text: given where all others are sent to
     # https, too.
     answers_authority: bool = False
@@ -360,5 +364,7 @@ class Snapshot:
     counts_requests: bool = False
     # For how many seconds a reload is tried by one worker first.
     canary: float = 0.0
+    # None: nothing is traced.
+    tracing: TracingSettings | None = None
     # What an ACME authority is shown that asks for a name in TLS (RFC 8737); empty but for the seconds of an order.
     tls_challenges: dict[bytes, KeyPair] = field(default_factory=dict)

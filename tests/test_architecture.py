@@ -27,13 +27,14 @@ BELOW: dict[str, tuple[str, ...]] = {
     "policy": ("errors", "http1", "window", "counters", "rows"),
     "snapshot": ("errors", "http1", "policy"),
     "ports": ("errors", "http1", "policy", "snapshot"),
-    "gateway": ("errors", "http1", "policy", "snapshot", "ports"),
-    "identification": ("errors", "http1", "policy", "snapshot", "ports", "gateway"),
-    "exchange": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification"),
-    "hedging": ("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification", "exchange"),
+    "tracing": ("errors", "http1", "policy", "snapshot", "ports"),
+    "gateway": ("errors", "http1", "policy", "snapshot", "ports", "tracing"),
+    "identification": ("errors", "http1", "policy", "snapshot", "ports", "tracing", "gateway"),
+    "exchange": ("errors", "http1", "policy", "snapshot", "ports", "tracing", "gateway", "identification"),
+    "hedging": ("errors", "http1", "policy", "snapshot", "ports", "tracing", "gateway", "identification", "exchange"),
     "net": (
         *("errors", "http1", "policy", "snapshot", "ports", "gateway", "identification", "exchange", "hedging"),
-        *("counters", "rows"),
+        *("counters", "rows", "tracing"),
     ),
     # Cold, and beside the line: what it makes is a snapshot.
     "config": ("errors", "http1", "policy", "snapshot"),
@@ -44,6 +45,7 @@ BELOW: dict[str, tuple[str, ...]] = {
             "policy",
             "snapshot",
             "ports",
+            "tracing",
             "gateway",
             "identification",
             "exchange",
@@ -65,6 +67,7 @@ HOT_WITHOUT_IO = (
     "policy",
     "snapshot",
     "ports",
+    "tracing",
     "gateway",
     "identification",
     "exchange",
@@ -80,6 +83,7 @@ UP_FOR_TYPES = {
     ("fastgw/policy/access_log.py", "fastgw.exchange"): "a line is made of an exchange",
     ("fastgw/policy/metrics.py", "fastgw.exchange"): "it is exchanges that are counted",
     ("fastgw/policy/log_rule.py", "fastgw.exchange"): "it is about ended ones",
+    ("fastgw/tracing.py", "fastgw.exchange"): "it is exchanges that are traced",
 }
 
 # What only some may import, by the first part of its name.
@@ -106,6 +110,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "josepy": ("runtime",),
     "requests": ("runtime",),
     "cryptography": ("config", "runtime"),
+    # As is runtime.trace_helper.
+    "opentelemetry": ("runtime",),
     "starlette": ("runtime",),
     "uvicorn": ("runtime",),
     # 7 µs a line: the access log and runtime.report are there.
@@ -128,7 +134,7 @@ FAMILIES = (
 # What the workers must not even load: the configuration language, and what only people use.
 NEVER_IN_A_WORKER = (
     *("pydantic", "tree_sitter", "tree_sitter_toml", "tomllib", "click", "fastgw.config", "fastgw.cli"),
-    *("aiodns", "acme", "josepy", "requests", "cryptography", "starlette", "uvicorn"),
+    *("aiodns", "acme", "josepy", "requests", "cryptography", "starlette", "uvicorn", "opentelemetry", "google"),
 )
 
 LINES_MAX = 400
@@ -161,6 +167,11 @@ TESTED_IN: dict[str, str] = {
     "fastgw/runtime/traffic.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/worker_process.py": "tests/end_to_end/test_workers.py",
     "fastgw/runtime/acme_messages.py": "tests/runtime/test_acme.py",
+    "fastgw/runtime/trace_messages.py": "tests/end_to_end/test_tracing.py",
+    "fastgw/runtime/trace_helper.py": "tests/end_to_end/test_tracing.py",
+    "fastgw/runtime/traces.py": "tests/end_to_end/test_tracing.py",
+    "fastgw/net/trace_record.py": "tests/net/test_trace_sink.py",
+    "fastgw/config/trace_settings.py": "tests/config/test_tracing.py",
     "fastgw/net/idle.py": "tests/net/test_pool.py",
     "fastgw/net/origin.py": "tests/net/test_arrival.py",
     "fastgw/net/hsts.py": "tests/end_to_end/test_listener_tls.py",
@@ -298,6 +309,7 @@ def test_the_layers_themselves_have_no_circle() -> None:
         "policy",
         "snapshot",
         "ports",
+        "tracing",
         "gateway",
         "identification",
         "exchange",

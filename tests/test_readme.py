@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from fastgw import errors
 from fastgw.cli import cli
-from fastgw.config import access_log, admin, discovery, mirror, resilience, schema, sticky
+from fastgw.config import access_log, admin, discovery, mirror, resilience, schema, sticky, tracing
 from fastgw.config.load import load_text
 from fastgw.config.patterns import METHODS
 from fastgw.config.problems import toml_text
@@ -45,6 +45,8 @@ DESCRIBED: dict[type[BaseModel], str] = {
     schema.Acme: "### `[acme]`",
     schema.ExternalAccount: "\n`external_account` as a table:",
     admin.Admin: "### `[admin]`",
+    tracing.Tracing: "### `[tracing]`",
+    tracing.RouteTracing: "A route's `tracing` as a table:",
     access_log.AccessLog: "### `[access_log]`",
     access_log.Redact: "\n`redact` as a table:",
     access_log.Syslog: "\n`syslog` as a table:",

@@ -20,6 +20,7 @@ from fastgw.config.resilience_checks import check_resilience, check_route_retry
 from fastgw.config.route_checks import check_edits, check_route
 from fastgw.config.schema import Config, Listener, Upstream
 from fastgw.config.sticky_checks import check_split_choice, check_sticky
+from fastgw.config.tracing import check_route_tracing, check_tracing
 
 # sun_path of Linux's sockaddr_un has 108 bytes with its final NUL.
 _UNIX_PATH_MAX = 107
@@ -36,6 +37,7 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
     check_access_log(config.access_log, report, broken)
     if config.access_log.path.address is not None:
         _check_unix(("access_log", "path"), config.access_log.path.address, report)
+    check_tracing(config.tracing, report)
     for name, upstream in config.upstreams.items():
         _check_upstream(("upstreams", name), upstream, report, broken)
     names = [route.name or default_name("route", index) for index, route in enumerate(config.routes)]
@@ -45,6 +47,7 @@ def check(config: Config, report: Report, broken: frozenset[Path]) -> None:
         check_route(("routes", index), route, upstreams, report, broken)
         if not any(touches(broken, ("routes", index, key)) for key in ("upstream", "split")):
             check_split_choice(("routes", index, "split"), route, config.upstreams, report)
+        check_route_tracing(("routes", index, "tracing"), route.tracing, config.tracing, report, broken)
         check_route_retry(("routes", index, "retry"), route, config.upstreams, report, broken)
     for side, edits in (("request", config.defaults.request), ("response", config.defaults.response)):
         if edits is not None and edits.headers is not None:

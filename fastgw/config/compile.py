@@ -23,6 +23,7 @@ from fastgw.config.problems import Report, path_text
 from fastgw.config.resilience import RouteRetry
 from fastgw.config.route_checks import json_text
 from fastgw.config.tls_files import ListenerFiles, PemFiles, TlsFiles
+from fastgw.config.tracing import tracing_settings
 from fastgw.policy.breaker import BreakerSettings
 from fastgw.policy.concurrency import ConcurrencySettings
 from fastgw.policy.router import Condition, Router, Rule
@@ -84,6 +85,7 @@ def compile_config(config: schema.Config, router: Router, base: FilePath, tls_fi
         is_observed=config.admin is not None or server.canary is not None,
         counts_requests=(config.admin is not None and config.admin.metrics) or server.canary is not None,
         canary=server.canary or 0.0,
+        tracing=tracing_settings(config.tracing),
     )
 
 
@@ -226,8 +228,13 @@ def _route(index: int, route: schema.Route, config: schema.Config) -> Route:
     name = route.name or default_name("route", index)
     timeout = defaults.timeout if route.timeout is None else route.timeout
     request, response = _merged_edits(route.request, defaults.request), _merged_edits(route.response, defaults.response)
+    is_traced = route.tracing is not False
+    sample = route.tracing.sample if route.tracing else None
     if route.upstream is None:
-        return Route(name, (), (), reply=_reply(route, response), timeout=timeout or 0.0, log=log)
+        reply = _reply(route, response)
+        return Route(
+            name, (), (), reply=reply, timeout=timeout or 0.0, log=log, is_traced=is_traced, trace_sample=sample
+        )
     # A part without weight gets nothing unless a request names it, so nobody needs to look at it.
     parts = [part for part in route.upstream if part.weight or route.split is not None]
     return Route(
@@ -244,6 +251,8 @@ def _route(index: int, route: schema.Route, config: schema.Config) -> Route:
         response_edits=_edits(response),
         mirror=mirror_settings(route.mirror) if route.mirror is not None else None,
         log=log,
+        is_traced=is_traced,
+        trace_sample=sample,
     )
 
 

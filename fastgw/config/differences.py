@@ -56,6 +56,7 @@ def differences(old: LoadedConfig, new: LoadedConfig) -> Differences:
         *_certificates(old, new),
         *_section(old, new, "acme"),
         *_section(old, new, "admin"),
+        *_section(old, new, "tracing"),
         *_section(old, new, "access_log"),
         *_upstreams(old, new),
     ]

@@ -21,6 +21,8 @@ from fastgw.config.interpolate import Interpolation
 from fastgw.config.problems import Report
 from fastgw.config.schema import Config, Test
 from fastgw.config.tls_files import TlsFiles, read_tls_files, tls_paths
+from fastgw.config.trace_settings import TraceExport
+from fastgw.config.tracing import trace_export
 from fastgw.config.validate import validate
 from fastgw.errors import ConfigError, Problem
 from fastgw.snapshot import Snapshot
@@ -56,6 +58,8 @@ class LoadedConfig:
     acme: AcmeSettings | None = None
     # None: there is no admin API.
     admin: AdminSettings | None = None
+    # None: nothing is traced.
+    tracing: TraceExport | None = None
     certificates: tuple[ListenerCertificate, ...] = ()
 
 
@@ -131,6 +135,7 @@ def _load_text(text: str, name: str, base: Path, environment: Mapping[str, str])
         tls_paths=tls_paths(model, base, acme_names),
         acme=acme_settings(model, base, acme_names),
         admin=admin_settings(model.admin, base),
+        tracing=trace_export(model.tracing),
         certificates=_certificates(snapshot, tls_files),
     )
 

@@ -20,6 +20,7 @@ from fastgw.config.mirror import MIRROR_HINT, Mirror
 from fastgw.config.resilience import Breaker, Concurrency, Health, Outliers, Retry, RouteRetry
 from fastgw.config.sticky import SplitChoice, Sticky
 from fastgw.config.table import Table, section, setting
+from fastgw.config.tracing import RouteTracing, Tracing
 from fastgw.config.values import OffOr, OnOrOff, Short
 
 
@@ -311,6 +312,10 @@ class Route(Table):
     log: RouteLogSetting | None = setting(
         None, "What differs from [access_log]; true: all exchanges get a line, false: none does, not even errors."
     )
+    tracing: Annotated[RouteTracing | Literal[False], OffOr(RouteTracing)] | None = setting(
+        None,
+        "What differs from [tracing]; false: nothing is traced, and clients' own lines go on as they are.",
+    )
     request: MessageEdits | None = setting(None, "Edits of the request on its way to the upstream.")
     response: MessageEdits | None = setting(None, "Edits of the answer on its way to the client.")
 
@@ -374,6 +379,7 @@ class Config(Table):
     listeners: list[Listener] = setting([], "The addresses that clients connect to.")
     acme: Acme | None = setting(None, "Certificates that are got and renewed by themselves.")
     admin: Admin | None = setting(None, "The HTTP API for those who run the gateway; there is none if absent.")
+    tracing: Tracing | None = setting(None, "Traces of exchanges, for an OpenTelemetry collector; none if absent.")
     access_log: AccessLog = section(AccessLog, "One line per exchange.")
     upstreams: dict[v.Name, Upstream] = setting({}, "Groups of backends, by name.")
     routes: list[Route] = setting([], "Which requests go where.")

@@ -37,7 +37,7 @@ class GatewayGate:
         self._reloads = reloads
         self._workers = workers
         self._events = events
-        self._collector = Collector(workers.rows, events)
+        self._collector = Collector(workers.rows, events, reloads.traces)
         self._directory = directory
 
     def status(self) -> dict[str, Any]:

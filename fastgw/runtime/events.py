@@ -26,8 +26,8 @@ _BEHIND_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is one of reload, upgrade, worker, acme, endpoint; `outcome` one of the above; `at` the time (RFC 3339);
-    `detail` is for people."""
+    """`kind` is one of reload, upgrade, worker, acme, endpoint, tracing; `outcome` one of the above; `at` the time
+    (RFC 3339); `detail` is for people."""
 
     number: int
     kind: str

@@ -13,10 +13,10 @@
     (DRAIN, kept addresses)                                 (LEAVING,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
-PREPARE, one for each of `addresses`, in which one address may be several times; START's first two descriptors are the
-shared memory of the columns and of the rows of counters. At the addresses that are `kept` somebody else listens on when
-this gateway ends. A worker says LEAVING when it drains without having been told, so that another takes its place
-meanwhile.
+PREPARE, one for each of `addresses`, in which one address may be several times; START's first three descriptors are
+the shared memory of the columns and of the rows of counters, and the socket that records of traces are sent to. At the
+addresses that are `kept` somebody else listens on when this gateway ends. A worker says LEAVING when it drains without
+having been told, so that another takes its place meanwhile.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastgw.config.load import ListenerCertificate
     from fastgw.runtime.events import Events
     from fastgw.runtime.row_layout import LayoutKeeper
+    from fastgw.runtime.traces import TraceKeeper
 
 STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 _METHOD_NAMES = [*(method.decode() for method in METHODS), "other"]
@@ -36,8 +37,9 @@ class WorkerFacts:
 class Collector:
     """`layout` is where the rows are."""
 
-    def __init__(self, layout: LayoutKeeper, events: Events) -> None:
+    def __init__(self, layout: LayoutKeeper, events: Events, traces: TraceKeeper) -> None:
         self._layout = layout
+        self._traces = traces
         self._events = events
 
     def families(
@@ -146,6 +148,8 @@ class Collector:
         connections = Family("fastgw_worker_connections", GAUGE, "Open connections from clients.")
         handshakes = Family("fastgw_worker_failed_handshakes", COUNTER, "TLS handshakes with clients that failed.")
         lost = Family("fastgw_worker_lost_log_lines", COUNTER, "Lines of the access log that could not be written.")
+        traces_help = "Recorded exchanges that could not be handed to the process that exports them."
+        lost_traces = Family("fastgw_worker_lost_traces", COUNTER, traces_help)
         cpu = Family("fastgw_worker_cpu_seconds", COUNTER, "CPU time of the worker's process.", "seconds")
         memory = Family("fastgw_worker_resident_memory_bytes", GAUGE, "Memory of the worker's process.", "bytes")
         lag_help = "By how much the worker's event loop is late for what it has planned."
@@ -158,10 +162,11 @@ class Collector:
             connections.add_labelled(column[counters.ACCEPTED] - column[counters.CLOSED], name)
             handshakes.add_labelled(column[counters.FAILED_HANDSHAKES], name)
             lost.add_labelled(row[counters.LOST_LINES], name)
+            lost_traces.add_labelled(row[counters.LOST_TRACES], name)
             lag.add_histogram(row[counters.LAG : counters.LAG + HISTOGRAM], name)
             for family, value in zip((cpu, memory), process_facts(worker.pid), strict=True):
                 family.add_labelled(value, name)
-        return [requests, accepted, connections, handshakes, lost, cpu, memory, lag]
+        return [requests, accepted, connections, handshakes, lost, lost_traces, cpu, memory, lag]
 
     def _gateway(self, certificates: Iterable[ListenerCertificate]) -> list[Family]:
         build = Family("fastgw_build", INFO, "The program that runs.")
@@ -176,7 +181,11 @@ class Collector:
         cpu = Family("fastgw_supervisor_cpu_seconds", COUNTER, "CPU time of the supervisor's process.", "seconds")
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu.add(used.ru_utime + used.ru_stime)
-        return [build, events, expiry, cpu]
+        exported = Family("fastgw_traces_exported", COUNTER, "Recorded exchanges that the collector has taken.")
+        exported.add(self._traces.exported)
+        lost = Family("fastgw_traces_lost", COUNTER, "Recorded exchanges that the collector never got, or refused.")
+        lost.add(self._traces.lost)
+        return [build, events, expiry, cpu, exported, lost]
 
 
 def _add_classes(family: Family, row: Sequence[int], begin: int, labelled: str) -> None:

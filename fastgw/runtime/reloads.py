@@ -28,6 +28,7 @@ from fastgw.runtime.report import report, report_bug
 from fastgw.runtime.row_layout import keys_of
 from fastgw.runtime.sockets import CannotListen, SocketTable
 from fastgw.runtime.systemd import Notifier
+from fastgw.runtime.traces import TraceKeeper
 from fastgw.runtime.workers import RefusedError, Workers
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Reloads:
         # What one worker tries at the moment.
         self._tried: tuple[Snapshot, ...] = ()
         self.acme = AcmeKeeper(events, self._adopt_again)
+        self.traces = TraceKeeper(workers.traces.exporter, events)
+        self.traces.adopt(loaded.tracing)
         self.checker = Checker(workers.tell_unhealthy, partial(events.pass_by, "health"))
         self.checker.adopt(loaded.snapshot)
         self.discoverer = Discoverer(self._tell_found)
@@ -183,6 +186,7 @@ class Reloads:
                 if not self.is_over:
                     self._manager.ready(f"serving {self._config_path}")
             self.loaded = loaded
+            self.traces.adopt(loaded.tracing)
             await self._workers.tell_overrides(kept_by_reload(self._workers.overrides, loaded.snapshot))
             # Not waited for: it may be the admin API that has asked for the reload.
             self._adopting_admin = asyncio.create_task(self._adopt_admin(loaded, admin_socket))

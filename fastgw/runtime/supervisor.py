@@ -149,6 +149,7 @@ class Supervisor:
         if self._state == COMING_UP:
             self._begin(self._come_up())
         await self._workers.run()
+        await self._reloads.traces.stop()
         if self._control is not None:
             await self._control.answered()
         for task in tuple(self._tasks):
@@ -178,6 +179,7 @@ class Supervisor:
         self._begin(self._feed_watchdog())
         self._begin(self._reloads.watch())
         self._begin(self._reloads.acme.run())
+        self._begin(self._reloads.traces.run())
         self._begin(self._reloads.checker.run())
         self._control_socket = self._control_socket or _control_socket(self._config_path)
         if self._control_socket is not None:

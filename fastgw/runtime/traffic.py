@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from fastgw.counters import BUCKET_OF, BUCKETS, HEARTBEAT, LAG, LOST_LINES, WORKER
+from fastgw.counters import BUCKET_OF, BUCKETS, HEARTBEAT, LAG, LOST_LINES, LOST_TRACES, WORKER
 from fastgw.gateway import Gateway
 from fastgw.net.clock import TICK_S, Sweep
 from fastgw.net.listener import Server
@@ -25,6 +25,7 @@ from fastgw.net.mirror import RouteMirror, copies_gateway
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
+from fastgw.net.trace_sink import TraceSink
 from fastgw.policy.metrics import ExchangeCounts
 from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.rows import Rows
@@ -34,6 +35,7 @@ from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.row_layout import Layout
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
 from fastgw.snapshot import AccessLog, Address, Listener, Snapshot, Upstream
+from fastgw.tracing import Tracer
 
 # Listening sockets by the addresses that they are for.
 Sockets = dict[Address, list[socket.socket]]
@@ -63,7 +65,7 @@ class Prepared:
 class Traffic:
     """Everything that one worker runs. `counters` is its column of the shared memory; `ticket_secret` is what the keys
     of TLS session tickets are made from; somebody else listens on at the addresses `lent` when we don't; `found` is
-    what upstreams begin with that look for their endpoints."""
+    what upstreams begin with that look for their endpoints; `records` is where traces are sent to."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Traffic:
         ticket_secret: TicketSecret,
         lent: frozenset[Address],
         found: Found,
+        records: socket.socket,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
@@ -108,8 +111,10 @@ class Traffic:
         self._unhealthy: Unhealthy = {}
         self._found = found
         self._overrides: Overrides = {}
+        self.gateway.traces = self._traces = TraceSink(records, _wall_offset, report, report_exception)
         self._set_pools(snapshot)
         self._set_counts(snapshot)
+        self._set_tracer(snapshot)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -118,6 +123,7 @@ class Traffic:
     async def start(self, sockets: Sockets) -> None:
         """Accepts connections from now on."""
         self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick, self._tick_counts]
+        self._sweep.each_tick += [self._traces.tick]
         self._keep_time(time.monotonic())
         self._sweep.start()
         await self._set_listeners(Prepared(self.snapshot, sockets))
@@ -128,6 +134,7 @@ class Traffic:
         self.gateway.snapshot = new
         self._set_pools(new)
         self._set_counts(new)
+        self._set_tracer(new)
         if new.access_log != old.access_log:
             await self._replace_log(new.access_log)
         await self._set_listeners(prepared)
@@ -242,6 +249,7 @@ class Traffic:
         lost = self._log.dropped
         self._own_row[LOST_LINES] += lost - self._lost_lines
         self._lost_lines = lost
+        self._own_row[LOST_TRACES] += self._traces.newly_lost()
 
     def hand_counts_over(self) -> None:
         """Another worker goes on from what has been counted so far."""
@@ -331,7 +339,13 @@ class Traffic:
     def _servers(self) -> list[Server]:
         return [*(serving.server for serving in self._serving.values()), *self._retired]
 
-    # The log, and the time.
+    # Traces, the log, and the time.
+
+    def _set_tracer(self, snapshot: Snapshot) -> None:
+        self.gateway.tracer = Tracer(snapshot.tracing, snapshot, random.getrandbits) if snapshot.tracing else None
+
+    def close_traces(self) -> None:
+        self._traces.close()
 
     def reopen_log(self) -> None:
         self._log.reopen()

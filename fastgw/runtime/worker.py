@@ -163,6 +163,7 @@ class Worker:
             traffic.end()
             await self._emptied(time.monotonic() + _LAST_WORDS_S)
         traffic.abort()
+        traffic.close_traces()
         traffic.flush_counts()
         traffic.close_log()
 
@@ -221,7 +222,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     _be_called(_STANDBY_NAME)
     try:
-        snapshot, start, (memory, row_memory, *descriptors) = _wait_for_start(control)
+        snapshot, start, (memory, row_memory, traces, *descriptors) = _wait_for_start(control)
     except (EOFError, KeyboardInterrupt):
         return
     if start.program != __version__:
@@ -233,7 +234,8 @@ def main() -> None:
     counters = SharedMemory(memory, start.workers).column(start.number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
-        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, loop)
+        records = socket.socket(fileno=traces)
+        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, records, loop)
         traffic.set_unhealthy(start.unhealthy)
         traffic.set_overrides(start.overrides)
         rows = RowMemory(row_memory)

@@ -26,6 +26,7 @@ from fastgw.runtime.overrides import Overrides
 from fastgw.runtime.report import report
 from fastgw.runtime.row_layout import LayoutKeeper
 from fastgw.runtime.sockets import SocketTable
+from fastgw.runtime.traces import TraceSockets
 from fastgw.runtime.turnstile import Turnstile
 from fastgw.runtime.worker_process import WorkerProcess
 
@@ -85,6 +86,7 @@ class Workers:
         self.found: m.Found = {}
         self.overrides: Overrides = {}
         self.rows = LayoutKeeper(self.count)
+        self.traces = TraceSockets()
 
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
@@ -227,7 +229,8 @@ class Workers:
                 *(__version__, number, self.count, cpu, addresses, lent),
                 *(self.unhealthy, self.found, self.overrides, self.rows.layout, self.ticket_secret()),
             )
-            await process.send((m.START, start), [self._memory.fd, self.rows.memory.fd, *sockets])
+            shared = [self._memory.fd, self.rows.memory.fd, self.traces.workers.fileno()]
+            await process.send((m.START, start), [*shared, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:
                 if start.unhealthy is not self.unhealthy:

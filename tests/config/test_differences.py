@@ -50,7 +50,7 @@ def variants() -> Iterator[str]:
 def compiled(loaded: LoadedConfig) -> list[object]:
     snapshot = loaded.snapshot
     names = [field.name for field in dataclasses.fields(snapshot) if field.name != "router"]
-    return [*(getattr(snapshot, name) for name in names), snapshot.router.rules]
+    return [*(getattr(snapshot, name) for name in names), snapshot.router.rules, loaded.tracing]
 
 
 def test_differences_are_told_for_each_line_of_the_example_that_changes_what_is_compiled() -> None:

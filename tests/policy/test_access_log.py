@@ -89,6 +89,7 @@ def test_every_field_of_an_exchange_is_told() -> None:
         "body_ms": pytest.approx(250.0, abs=0.01),
         "earlier_ms": 0,
         "gateway_ms": 0,
+        "trace_id": None,
     }
 
 
