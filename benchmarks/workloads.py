@@ -99,6 +99,12 @@ WORKLOADS: tuple[Workload, ...] = (
         peers=("fastgw-retries", "fastgw-hedging", "nginx"),
     ),
     Workload(
+        "tracing",
+        "small JSON, 12 browser headers; without tracing, with it while nothing is recorded, and while all is",
+        heads=Heads.BROWSER,
+        peers=("fastgw", "fastgw-traced", "fastgw-recording"),
+    ),
+    Workload(
         "json-browser",
         "small JSON, 12 browser headers, 1,000 routes",
         heads=Heads.BROWSER,

@@ -47,8 +47,15 @@ breaker = true
 concurrency = { initial_limit = 1000, min_limit = 1000, max_limit = 1000 }
 """
 
-# What is added to the upstream, by the peer's name. The last two differ in what watching for slow requests costs: there
-# is one endpoint, and so no second try.
+# Whoever answers requests is offered the traces, too, and refuses them; by then they are made and sent.
+_TRACING = """
+[tracing]
+endpoint = "http://127.0.0.1:{backend_port}"
+sample = "{sample}"
+"""
+
+# What is added to the upstream, by the peer's name. Retries and hedging differ in what watching for slow requests
+# costs: there is one endpoint, and so no second try.
 _ADDED = {
     "fastgw": "",
     "fastgw-guarded": _GUARDS,
@@ -57,6 +64,8 @@ _ADDED = {
     # Without its log; and with counts of each request for the metrics beside it.
     "fastgw-unobserved": "",
     "fastgw-observed": '[admin]\naddress = "unix:admin.sock"\n',
+    "fastgw-traced": _TRACING.replace("{sample}", "0%"),
+    "fastgw-recording": _TRACING.replace("{sample}", "100%"),
 }
 
 DEFAULT_MAX_CONNECTIONS = 10_000
@@ -64,7 +73,7 @@ DEFAULT_MAX_CONNECTIONS = 10_000
 
 class Fastgw:
     """Its name says with what: "fastgw-guarded" has health checks, ejection, retries, a breaker and a concurrency
-    limit."""
+    limit; "fastgw-traced" passes traces on, and "fastgw-recording" records all of them."""
 
     logs_to_stdout = False
 
@@ -98,6 +107,6 @@ class Fastgw:
             backend_port=setup.backend_port,
         )
         config = setup.directory / "fastgw.toml"
-        text += self._added
+        text += self._added.replace("{backend_port}", str(setup.backend_port))
         config.write_text(text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes)))
         return [sys.executable, "-m", "fastgw", "run", str(config)]

@@ -51,6 +51,16 @@ def test_two_fastgws_differ_in_hedging_alone(tmp_path: Path) -> None:
     assert retry.hedge is not None
 
 
+def test_traces_of_a_fastgw_go_to_the_backend(tmp_path: Path) -> None:
+    for peer, sample in (("fastgw-traced", 0.0), ("fastgw-recording", 1.0)):
+        loaded = load_text(configuration(peer, tmp_path))
+        assert loaded.snapshot.tracing is not None
+        assert loaded.snapshot.tracing.sample == sample
+        assert loaded.tracing is not None
+        assert loaded.tracing.endpoint.startswith("http://127.0.0.1:")
+    assert load_text(configuration("fastgw", tmp_path)).tracing is None
+
+
 def test_nginx_has_a_socket_for_each_worker_only_where_its_name_says_so(tmp_path: Path) -> None:
     assert " reuseport " in configuration("nginx-reuseport", tmp_path)
     assert "reuseport" not in configuration("nginx", tmp_path)
