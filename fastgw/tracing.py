@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from fastgw.policy.trace_context import (
     ALL,
+    MAY_SAY,
+    NOT_RECORDED,
     RANDOM_MASK,
     TRUSTED,
     W3C,
     Context,
     TracingSettings,
-    begins_of,
     lines_of,
     make_lines,
     new_context,
@@ -35,9 +36,8 @@ from fastgw.snapshot import Snapshot
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
 
-# Of ids. That one of them is all zeros, which is none, happens once in 2 ** 64.
-_TRACE_BITS = 128
-_SPAN_BITS = 64
+# Of a span's id, and of each half of a trace's. That one is all zeros, which is none, happens once in 2 ** 64.
+_ID_BITS = 64
 # As `policy.trace_context.make_lines`, for a trace that nobody records.
 _LINE_BEGIN = b"\r\ntraceparent: 00-"
 _LINE_END = b"-02"
@@ -105,7 +105,7 @@ class Trace:
         self.hedge: Attempt | None = None
 
     def _new_span_id(self) -> bytes:
-        return b"%016x" % self._bits(_SPAN_BITS)
+        return b"%016x" % self._bits(_ID_BITS)
 
     def asks(self, now: float) -> None:
         """A connection is asked for."""
@@ -199,11 +199,12 @@ class Tracer:
 
     __slots__ = (
         "_bits",
-        "_find",
         "_formats",
         "_is_plain",
+        "_line_begin",
         "_lines",
         "_parents",
+        "_prefix",
         "_route_paths",
         "_threshold",
         "_thresholds",
@@ -213,7 +214,9 @@ class Tracer:
         self._bits = bits
         self._formats = settings.formats
         self._is_plain = settings.formats == (W3C,)
-        self._find = begins_of(settings.formats).search
+        # The first half of all new traces' ids.
+        self._prefix = b"%016x" % bits(_ID_BITS)
+        self._line_begin = _LINE_BEGIN + self._prefix
         self._lines = lines_of(settings.formats)
         self._parents = settings.parents
         self._threshold = threshold(settings.sample)
@@ -234,35 +237,48 @@ class Tracer:
         if limit == _NEVER:
             return
         request = exchange.request
-        if self._find(request.raw) is not None:
+        says_trace = request.says_trace
+        if says_trace is None:
+            says_trace = request.says_trace = MAY_SAY.search(request.raw) is not None
+        if says_trace:
             self._begin_with_lines(exchange, index, limit)
             return
-        bits = self._bits(_TRACE_BITS)
+        bits = self._bits(_ID_BITS)
         if bits & RANDOM_MASK < limit or not self._is_plain:
             self._begin_trace(exchange, index, limit, bits, None)
             return
-        exchange.trace_id = trace_id = b"%032x" % bits
+        half = b"%016x" % bits
+        exchange.trace_id = self._prefix + half
         # No span has the id that stands behind it; it only has to be one.
-        exchange.traced_fields = b"".join((request.fields, _LINE_BEGIN, trace_id, b"-", trace_id[16:], _LINE_END))
+        exchange.traced_fields = b"".join((request.fields, self._line_begin, half, b"-", half, _LINE_END))
 
     def _begin_trace(self, exchange: Exchange, index: int, limit: int, bits: int, link: Context | None) -> None:
         """A new one, of these random bits. `link` is one that is not continued."""
-        context = new_context(bits, self._bits(_SPAN_BITS), bits & RANDOM_MASK < limit)
+        trace_id, span_id = self._prefix + b"%016x" % bits, b"%016x" % self._bits(_ID_BITS)
+        context = new_context(trace_id, span_id, bits & RANDOM_MASK < limit)
         if context.is_sampled:
             exchange.trace = Trace(context, self._bits, None, link, self._route_path(index))
         self._pass_on(exchange, context)
 
     def _begin_with_lines(self, exchange: Exchange, index: int, limit: int) -> None:
-        """The client has said something of a trace."""
-        parent = read_context(exchange.request.raw, self._formats)
+        """The client may have said something of a trace."""
         is_believed = self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted)
+        head = exchange.request.raw
+        if is_believed and self._is_plain:
+            # Nothing else is said of it, so the line may stay without a closer look.
+            first = MAY_SAY.search(head)
+            found = NOT_RECORDED.match(head, first.start()) if first is not None else None
+            if found is not None and MAY_SAY.search(head, found.end()) is None:
+                exchange.trace_id = found[1]
+                return
+        parent = read_context(head, self._formats)
         if parent is None or not is_believed:
-            self._begin_trace(exchange, index, limit, self._bits(_TRACE_BITS), parent)
+            self._begin_trace(exchange, index, limit, self._bits(_ID_BITS), parent)
             return
         if parent.is_sampled is None:
             parent.is_sampled = random_bits(parent.trace_id) < limit
         if parent.is_sampled:
-            span_id = b"%016x" % self._bits(_SPAN_BITS)
+            span_id = b"%016x" % self._bits(_ID_BITS)
             context = Context(parent.trace_id, span_id, True, parent.flags, parent.state, parent.is_debug)
             exchange.trace = Trace(context, self._bits, parent, None, self._route_path(index))
             self._pass_on(exchange, context)

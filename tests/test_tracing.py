@@ -11,6 +11,7 @@ import pytest
 from fastgw import errors
 from fastgw.exchange import Exchange
 from fastgw.hedging import Hedge
+from fastgw.http1.message import RequestHead
 from fastgw.net.trace_record import record_of
 from fastgw.tracing import OUTPACED, Attempt, Tracer
 from tests.fakes import FakeClient, FakeConnection, FakeLog, FakePool, Line
@@ -149,6 +150,26 @@ def test_what_is_not_right_is_taken_out_and_another_trace_begins(line: bytes) ->
     assert len(lines) == 1
     assert exchange.trace_id in lines[0]
     assert exchange.trace_id != TRACE
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\n" + parent(b"01")])
+def test_lines_that_a_client_repeats_are_looked_at_once_and_mean_the_same(said: bytes) -> None:
+    scene = Scene(NOTHING, trusted=True)
+    parser, earlier, found = scene.gateway.parser, None, []
+    for target in (b"/users/1", b"/users/2", b"/users/3"):
+        connection, scene.client = FakeConnection(), FakeClient(trusted=True)
+        scene.pool.given.append(connection)
+        request = parser.parse(b"GET " + target + b" HTTP/1.1\r\nHost: a.test" + said, 8192, 100, earlier)
+        assert isinstance(request, RequestHead)
+        earlier = earlier or request
+        exchange = Exchange(scene.gateway, scene.client, scene.clock())
+        exchange.begin(request, b"", True)
+        assert request.says_trace == bool(said)
+        [line] = told(connection.fields)
+        assert exchange.trace_id in line
+        found.append(line)
+    assert len(set(found)) == 3
+    assert all((TRACE in line) == bool(said) for line in found)
 
 
 def test_b3_is_understood_and_told_where_it_is_wanted() -> None:

@@ -58,7 +58,10 @@ _LINES = {
     B3: rb"\r\n[bB]3:[^\r]*",
     B3_MULTI: rb"\r\n(?i:x[-_]b3[-_](?:traceid|spanid|parentspanid|sampled|flags)):[^\r]*",
 }
-_BEGINS = {W3C: rb"[tT][rR][aA][cC][eE]", B3: rb"[bB]3:", B3_MULTI: rb"[xX][-_][bB]3"}
+# Whether a head may have lines of any format. With the flag for case it would cost twice as much.
+MAY_SAY = re.compile(rb"\n(?:[tT][rR][aA][cC][eE]|[bB]3:|[xX][-_][bB]3)")
+# A trace that is not recorded, in a line as nearly all are written; then nothing else needs a look.
+NOT_RECORDED = re.compile(rb"\n[tT]raceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-0[02](?:\r|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +196,6 @@ def _b3_context(trace_id: bytes, span_id: bytes, decision: bytes | None) -> Cont
 _READERS = {W3C: _read_w3c, B3: _read_b3, B3_MULTI: _read_b3_multi}
 
 
-def begins_of(formats: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Finds whether a head may have such lines. Without the flag for case it costs half."""
-    return re.compile(rb"\n(?:" + b"|".join(dict.fromkeys(_BEGINS[name] for name in formats)) + rb")")
-
-
 # What goes on.
 
 
@@ -226,6 +224,6 @@ def make_lines(formats: tuple[str, ...], context: Context) -> bytes:
     return lines
 
 
-def new_context(trace_bits: int, span_bits: int, is_sampled: bool) -> Context:
-    """The beginning of a trace, from 128 and 64 random bits."""
-    return Context(b"%032x" % trace_bits, b"%016x" % span_bits, is_sampled, _RANDOM_FLAG)
+def new_context(trace_id: bytes, span_id: bytes, is_sampled: bool) -> Context:
+    """The beginning of a trace; its id's last 7 bytes are random."""
+    return Context(trace_id, span_id, is_sampled, _RANDOM_FLAG)
