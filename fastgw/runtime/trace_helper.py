@@ -101,7 +101,7 @@ def run(supervisor: Supervisor, backlog: Backlog) -> None:
         if export is None:
             break
         collector = Collector(export)
-        while not supervisor.changed.is_set():
+        while not (supervisor.changed.is_set() or backlog.is_ending):
             exporter.step(export, collector)
         collector.close()
     if supervisor.export is not None:
