@@ -109,6 +109,8 @@ def _log_lines(replayed: Replayed) -> list[str]:
         *((count, f"lines have no {name}, which is needed") for name, count in replayed.lacking.items()),
         (replayed.without_request, "lines are of requests that could not be read"),
         (replayed.logged_otherwise, "requests have another route in the log than OLD gives them"),
+        (replayed.redacted, "requests have parameters whose values it hides: no route can look at those"),
+        (replayed.sampled, f"requests are a sample; together all stand for about {replayed.estimated:,.0f}"),
     ]
     lines += [f"log: {count} {what}" for count, what in skipped if count]
     if blind := replayed.blind_routes:

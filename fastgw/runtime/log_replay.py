@@ -17,6 +17,7 @@ import orjson
 from fastgw.errors import Failure
 from fastgw.exchange import Exchange
 from fastgw.http1.parse import RequestParser
+from fastgw.policy.redaction import WORD
 from fastgw.runtime.dry_run import DryRun
 from fastgw.runtime.explain_upstream import shares_text
 from fastgw.snapshot import Snapshot
@@ -27,6 +28,8 @@ _LINE_MAX = 256 * 1024
 # More ways to be treated differently nobody looks at.
 _GROUPS_MAX = 1000
 _EXAMPLE_MAX = 1000
+# What the value of a hidden parameter ends up as.
+_HIDDEN = f"={WORD.decode()}"
 # A listener has limits; what is in the log has been within them.
 _NO_LIMIT = 1 << 30
 
@@ -79,8 +82,9 @@ class Group:
 class Replayed:
     """`unreadable` lines are no JSON objects; `lacking` has how many lack a field that is needed, by field;
     `without_request` are those of heads that could not be read. `logged_otherwise` had another route in the log than
-    the old configuration gives them; `blind_routes` look at what the log does not hold. Of groups, `left_out` requests
-    are in none since there were too many."""
+    the old configuration gives them; `redacted` have parameters whose values the log hides, so that no route finds
+    them; `sampled` stand for more than themselves, and all that were walked for `estimated`. `blind_routes` look at
+    what the log does not hold. Of groups, `left_out` requests are in none since there were too many."""
 
     lines: int = 0
     walked: int = 0
@@ -89,6 +93,9 @@ class Replayed:
     lacking: Counter[str] = field(default_factory=Counter)
     without_request: int = 0
     logged_otherwise: int = 0
+    redacted: int = 0
+    sampled: int = 0
+    estimated: float = 0.0
     blind_routes: list[str] = field(default_factory=list)
     left_out: int = 0
     groups: list[Group] = field(default_factory=list)
@@ -146,6 +153,10 @@ class LogReplay:
         before = old.treatment(old.dry_run.walk(request, listener))
         after = new.treatment(new.dry_run.walk(request, listener))
         replayed.walked += 1
+        replayed.redacted += _HIDDEN in logged["path"]
+        share = _share(logged)
+        replayed.sampled += share < 1.0
+        replayed.estimated += 1.0 / share
         if "route" in logged and (logged["route"] or "") != before.route:
             replayed.logged_otherwise += 1
         if before != after:
@@ -220,6 +231,12 @@ def _head(logged: dict[str, Any]) -> bytes:
     if head.count(b"\n") != len(lines) - 1:
         raise ValueError("a field holds a line end")
     return head
+
+
+def _share(logged: dict[str, Any]) -> float:
+    """By which the line was kept."""
+    share = logged.get("sampled")
+    return float(share) if isinstance(share, (int, float)) and 0 < share <= 1 else 1.0
 
 
 def _side(treatment: Treatment) -> Side:

@@ -55,7 +55,7 @@ def test_a_log_s_groups_are_told_with_an_example() -> None:
     ]
     found = Replayed(
         lines=99, walked=90, differing=14, unreadable=3, lacking=Counter(host=2), without_request=4, groups=groups,
-        logged_otherwise=5, blind_routes=["x", "y"], left_out=6,
+        logged_otherwise=5, redacted=7, sampled=8, estimated=882.4, blind_routes=["x", "y"], left_out=6,
     )  # fmt: skip
     assert text(OLD, found)[1:] == [
         "log: 90 requests, 14 of them treated differently",
@@ -71,6 +71,8 @@ def test_a_log_s_groups_are_told_with_an_example() -> None:
         "log: 2 lines have no host, which is needed",
         "log: 4 lines are of requests that could not be read",
         "log: 5 requests have another route in the log than OLD gives them",
+        "log: 7 requests have parameters whose values it hides: no route can look at those",
+        "log: 8 requests are a sample; together all stand for about 882",
         "log: it does not hold the headers or cookies that these routes look at: x, y",
     ]
     assert is_different(config_diff(load(OLD), load(OLD)), found)

@@ -131,6 +131,22 @@ def test_the_query_the_user_agent_and_the_listener_count_where_the_line_has_them
     assert [(group.new.status, group.count) for group in found.groups] == [(308, 1)]
 
 
+def test_a_hidden_parameter_is_no_request_that_can_be_walked_as_it_was_and_is_counted() -> None:
+    routes = '[[routes]]\nname = "q"\npath = "/q"\nmatch.query = { token = "1" }\nupstream = "b"\n'
+    pools = FakePool("a", FakeConnection()), FakePool("b", FakeConnection())
+    exchange = Line(OLD + routes, *pools).get("/q?token=1")
+    assert exchange.route is not None
+    assert exchange.route.name == "q"
+    line = LineEncoder("json", ("method", "host", "path", "route")).encode([exchange], 0.0).decode()
+    found = replayed(OLD + routes, line.rstrip(), logged(path="/q?a=2"), old=OLD + routes)
+    assert (found.walked, found.differing, found.redacted, found.logged_otherwise) == (2, 0, 1, 1)
+
+
+def test_a_sample_is_told_with_how_many_requests_it_stands_for() -> None:
+    found = replayed(OLD, *[logged(sampled=0.01)] * 3, logged(sampled=1), logged(), logged(sampled="x"))
+    assert (found.walked, found.sampled, found.estimated) == (6, 3, pytest.approx(303))
+
+
 def test_lines_that_are_no_use_are_counted() -> None:
     found = replayed(
         OLD,
