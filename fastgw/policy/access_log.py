@@ -261,8 +261,10 @@ class LineEncoder:
         request = exchange.request
         stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(int(at)))
         hide = self._redaction.url
-        asked = b"%b %b%b HTTP/1.%d" % (request.method, request.path, hide(request.query), request.minor)
-        referer = hide(request.header(b"referer") or b"-")
+        query = hide(request.query) if request.query else b""
+        asked = b"%b %b%b HTTP/1.%d" % (request.method, request.path, query, request.minor)
+        referer = request.header(b"referer")
+        referer = hide(referer) if referer else b"-"
         agent = request.header(b"user-agent") or b"-"
         texts = [_safe(text) for text in (asked if request.method else b"-", referer, agent)]
         client, status, sent = exchange.client.decode(), exchange.status, exchange.bytes_out

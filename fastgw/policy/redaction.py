@@ -39,6 +39,7 @@ _INNER_NAME = re.compile(rb"%(?:3[Ff]|26|3[Bb]|23)((?:(?!%(?:3[BbDdFf]|26|23))[^
 _INNER_VALUE_END = re.compile(rb"[&#]|%26|%23|\Z")
 # What stands before a host, up to the last "@" as browsers read it.
 _USER = re.compile(rb"(//)[^/?#\s]+(@)|(%2[Ff]%2[Ff])(?:(?!%2[Ff])[^/?#&\s])+(%40)")
+_AT, _PERCENT = b"@%"
 _NAME_PARTS = re.compile(rb"[\[\].]+")
 
 
@@ -62,12 +63,13 @@ class Redaction:
 
     def url(self, text: bytes) -> bytes:
         """A URL or a part of it, with the values of its parameters hidden where they have to be."""
-        if b"@" in text or b"%40" in text:
+        is_encoded = _PERCENT in text
+        if (_AT in text and b"//" in text) or (is_encoded and b"%40" in text):
             text = _USER.sub(rb"\1\3%b\2\4" % WORD, text)
         # One look finds nothing in nearly all of them.
         if self._finds(text) is not None:
             text = self._redacted(text, _NAME, _VALUE_END)
-        if b"%3D" in text or b"%3d" in text:
+        if is_encoded and (b"%3D" in text or b"%3d" in text):
             text = self._redacted(text, _INNER_NAME, _INNER_VALUE_END)
         return text
 
@@ -108,4 +110,4 @@ def _suspicions(names: frozenset[bytes]) -> re.Pattern[bytes]:
     letters = b"".join(sorted({letter for name in names for letter in (name[:1], name[:1].upper())}))
     plain = b"|".join(re.escape(name).replace(b"_", b"[-_]") for name in sorted(names))
     # Told apart by the first letter, which the engine does without trying each of them.
-    return re.compile(rb"[?&;#](?:(?=[%b])(?i:%b)=|[^=&;#%%+\[.]*[%%+\[.][^=&;#]*=)" % (re.escape(letters), plain))
+    return re.compile(rb"[?&;#](?:(?=[%b])(?i:%b)=|[^=&;#%%+\[.]*+[%%+\[.][^=&;#]*+=)" % (re.escape(letters), plain))
