@@ -96,9 +96,7 @@ POLICIES: dict[str, str] = {
     ELSEWHERE: "",
 }
 
-_REQUEST = (
-    b"GET /items/1027 HTTP/1.1\r\nHost: a.test\r\nUser-Agent: benchmark\r\nAccept: */*\r\nCookie: sticky=%b\r\n\r\n"
-)
+_REQUEST = b"GET %b HTTP/1.1\r\nHost: a.test\r\nUser-Agent: benchmark\r\nAccept: */*\r\nCookie: sticky=%b\r\n\r\n"
 _RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -157,7 +155,7 @@ class _Sent(Transport):
 class Line:
     """A worker with one upstream of three endpoints, and clients whose requests are answered after all have asked."""
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, target: bytes = b"/items/1027") -> None:
         endpoints = ", ".join([f'"{name}"' for name in ENDPOINTS])
         others = _ALL if policy == ELSEWHERE else ""
         text = _CONFIG.format(endpoints=endpoints, settings=POLICIES[policy], others=others)
@@ -167,7 +165,7 @@ class Line:
         pools: dict[str, Any] = {}
         chance = random.Random(1).random
         self.gateway = gateway = Gateway(
-            snapshot, pools, _Log(), monotonic, chance, bytes(16), _raise, [0] * COLUMN_SIZE
+            snapshot, pools, _Log(), monotonic, chance, b"0" * 16, _raise, [0] * COLUMN_SIZE
         )
         self.sweep = Sweep(loop, monotonic, _raise)
         for name, upstream in snapshot.upstreams.items():
@@ -190,7 +188,7 @@ class Line:
             for _ in range(CLIENTS):
                 self._connect(index)
         self._turns = 0
-        self._request = _REQUEST % self._token()
+        self._request = _REQUEST % (target, self._token())
 
     def turn(self) -> None:
         """Each client asks once, and gets its answer."""
