@@ -19,7 +19,7 @@ _CLOSE_S = 2.0
 _LAST_WORD_S = 1.0
 # Before a target that can't be reached is tried again.
 _RETRY_S = 1.0
-# A trouble is over when nothing has gone wrong for as long: one that comes and goes is one trouble.
+# A trouble is over when lines are taken and nothing has gone wrong for so long: one that comes and goes is one trouble.
 _CALM_S = 2.0
 
 _TOO_FAST = "lines come faster than they are taken"
@@ -72,6 +72,8 @@ class Writer:
         self._why = ""
         self._trouble = ""
         self._troubled_at = 0.0
+        # Whether anything was written since.
+        self._has_recovered = False
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
@@ -126,16 +128,20 @@ class Writer:
 
     def _write(self, lines: bytes) -> None:
         rest = memoryview(lines)
+        # After a loss, that these lines are taken says nothing: UDP takes each, and tells with the next one.
+        has_lost = False
         while rest:
             try:
                 taken = self._target.write(rest)
                 rest = rest[taken:]
+                self._has_recovered |= taken > 0 and not has_lost
                 if not taken and self._stopping and self._now() >= self._give_up_at:
                     self._give_up(rest, _TOO_FAST)
                     return
             except LinesLost as error:
                 self.lose(error.count, str(error))
                 rest = rest[error.taken :]
+                has_lost = True
             except OSError as error:
                 why = error.strerror or str(error)
                 if self._stopping:
@@ -163,6 +169,7 @@ class Writer:
 
     def _begin_trouble(self, why: str) -> None:
         self._troubled_at = self._now()
+        self._has_recovered = False
         if not self._trouble:
             self._trouble = why
             self._report(f"access log {self._target.name}: {why}; lines may get lost until that is over")
@@ -170,7 +177,8 @@ class Writer:
     def _look(self) -> None:
         """Whether a trouble has begun, or is over."""
         self._notice_losses()
-        if self._trouble and not self._waiting and self._now() - self._troubled_at >= _CALM_S:
+        is_calm = self._has_recovered and not self._waiting
+        if self._trouble and is_calm and self._now() - self._troubled_at >= _CALM_S:
             self._trouble = ""
             self._tell_losses("is well again")
 

@@ -14,12 +14,13 @@ import pytest
 from fastgw import errors
 from fastgw.exchange import Exchange
 from fastgw.net import log_writer
-from fastgw.net.log_writer import Writer
+from fastgw.net.log_writer import LinesLost, Writer
 from fastgw.policy.access_log import PHASES, LineEncoder
 from tests.fakes import FakeConnection, FakePool, Line
 from tests.net.rig import CONFIG, Rig
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
+from tests.support.observe import eventually
 
 _CONFIG = f"""
     [server]
@@ -144,3 +145,47 @@ def test_a_token_in_the_url_that_a_parameter_holds_was_shown_in_its_own_field() 
         "path": "/?next=%2Fcb%3Ftoken%3DREDACTED",
         "query:next": "/cb?token=REDACTED",
     }
+
+
+class Refused:
+    """Takes a line, and says with the next one that it was lost, as UDP does where nobody listens."""
+
+    name = "there"
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.has_lost = False
+        self.taken = 0
+
+    def write(self, lines: memoryview) -> int:
+        if self.has_lost:
+            self.has_lost = False
+            raise LinesLost("refused", 0, 1)
+        self.has_lost = not self.is_there
+        self.taken += 1
+        return len(lines)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_trouble_that_lasts_was_told_as_over_whenever_there_was_no_line_for_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_writer, "_CALM_S", 0.01)
+    reports: list[str] = []
+    target = Refused()
+    writer = Writer(target, reports.append)
+    for number in range(1, 5):
+        writer.put(b"a\n")
+        assert eventually(lambda number=number: target.taken == number)  # type: ignore[misc]
+        # All the time that it takes to be well again.
+        threading.Event().wait(0.03)
+    assert reports == ["access log there: refused; lines may get lost until that is over"]
+    target.is_there = True
+    for number in range(5, 7):
+        writer.put(b"a\n")
+        assert eventually(lambda number=number: target.taken == number)  # type: ignore[misc]
+    assert eventually(lambda: len(reports) == 2)
+    assert reports[1] == "access log there is well again: 4 lines were lost"
+    writer.close()
