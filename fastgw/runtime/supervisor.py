@@ -150,6 +150,7 @@ class Supervisor:
             self._begin(self._come_up())
         await self._workers.run()
         await self._reloads.traces.stop()
+        self._workers.traces.close()
         if self._control is not None:
             await self._control.answered()
         for task in tuple(self._tasks):

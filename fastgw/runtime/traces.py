@@ -39,6 +39,10 @@ class TraceSockets:
         self.workers.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self.workers.setblocking(False)
 
+    def close(self) -> None:
+        self.exporter.close()
+        self.workers.close()
+
 
 class TraceKeeper:
     """Keeps a process that exports what comes out of `source`. `exported` and `lost` count exchanges."""

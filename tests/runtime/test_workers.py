@@ -58,6 +58,7 @@ async def running(first: Snapshot, table: SocketTable) -> AsyncIterator[Workers]
         yield workers
         workers.stop()
         await task
+    workers.traces.close()
 
 
 async def all_serve(workers: Workers) -> None:
