@@ -26,6 +26,9 @@ _CONNECT_S = 2.0
 _LOOK_S = 0.5
 # What was sent is given up when the other side has not acknowledged it for so long.
 _UNACKNOWLEDGED_MS = 10_000
+# What the kernel holds of a stream is lost unseen when the other side dies, and what waits before it is not. It takes
+# twice as much as this, and by itself would take megabytes.
+_SEND_BUFFER_BYTES = 128 * 1024
 # RFC 5424 §6.2.1: informational.
 _SEVERITY = 6
 # §6: HOSTNAME; and MSGID, which tells these from what else the program may say.
@@ -87,6 +90,7 @@ class Syslog:
         if self._settings.transport == "tcp":
             sock = socket.create_connection((address.host, address.port), _CONNECT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             sock.setblocking(False)
         else:
             sock = _datagram_socket(address.host, address.port, address.path)

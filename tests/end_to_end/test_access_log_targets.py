@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +207,11 @@ def test_a_receiver_that_dies_again_and_again_under_load_harms_no_traffic(tcp: S
         ask(gateway, [b"/after"])
         assert eventually(lambda: "/after" in paths_in(tcp)[-1:], 20.0)
         assert gateway.wait_until_it_says("is well again: 0 lines were lost")
-    # Each record is a whole one, though some come twice and some were with the dead.
+    # Each record is a whole one, though some come twice. What was lost unseen was with the dead: one run of lines each.
     found = set(paths_in(tcp))
     assert found <= {f"/{number}" for number in range(asked)} | {"/after"}
-    assert len(found) > asked // 2
+    missing = [f"/{number}" not in found for number in range(asked)]
+    assert sum(now and not before for before, now in pairwise([False, *missing])) <= 3
 
 
 def test_a_receiver_that_reads_nothing_does_not_keep_the_gateway_from_its_end(tmp_path: Path) -> None:
