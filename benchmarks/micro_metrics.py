@@ -20,6 +20,7 @@ from fastgw.runtime.events import Events
 from fastgw.runtime.exposition import exposed
 from fastgw.runtime.metrics import Collector, WorkerFacts
 from fastgw.runtime.row_layout import LayoutKeeper, keys_of
+from fastgw.runtime.traces import TraceKeeper
 
 ROUNDS = 15
 BATCH = 32
@@ -96,7 +97,8 @@ def scraped(routes: int, workers: int) -> tuple[float, int]:
                 row[:] = range(1, len(row) + 1)
         rows.flush()
     facts = [WorkerFacts(number, 1, [0] * COLUMN_SIZE) for number in range(workers)]
-    collector = Collector(layout, cast(Events, SimpleNamespace(counts={})))
+    traces = cast(TraceKeeper, SimpleNamespace(exported=0, lost=0))
+    collector = Collector(layout, cast(Events, SimpleNamespace(counts={})), traces)
     began = thread_time()
     body = exposed(collector.families(facts, {}, ()), openmetrics=True)
     return thread_time() - began, body.count(b"\n")

@@ -7,7 +7,8 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import yaml
 
@@ -16,6 +17,7 @@ from fastgw.runtime.events import Events
 from fastgw.runtime.exposition import COUNTER, HISTOGRAM, INFO
 from fastgw.runtime.metrics import Collector, WorkerFacts
 from fastgw.runtime.row_layout import LayoutKeeper, keys_of
+from fastgw.runtime.traces import TraceKeeper
 from tests.fakes import snapshot_of
 from tests.support.programs import program
 
@@ -32,7 +34,8 @@ def exposed_names() -> set[str]:
     )
     layout = LayoutKeeper(1)
     layout.adopt(keys_of(snapshot), 0.0)
-    families = Collector(layout, Events()).families([WorkerFacts(0, 1, [0] * COLUMN_SIZE)], {}, ())
+    traces = cast(TraceKeeper, SimpleNamespace(exported=0, lost=0))
+    families = Collector(layout, Events(), traces).families([WorkerFacts(0, 1, [0] * COLUMN_SIZE)], {}, ())
     return {family.name + suffix for family in families for suffix in _SUFFIXES.get(family.kind, ("",))}
 
 
