@@ -243,19 +243,23 @@ def test_an_exporter_that_stands_still_makes_traffic_lose_traces_and_nothing_els
     collector: Collector, backend: RecordingBackend, tmp_path: Path
 ) -> None:
     text, admin = with_admin(config(collector, [backend.address]))
-    with GatewayProcess(text, tmp_path) as gateway, Client(gateway.address) as client:
-        client.ask(get(b"/local"))
+    with GatewayProcess(text, tmp_path) as gateway:
+        with Client(gateway.address) as client:
+            client.ask(get(b"/local"))
         assert len(collector.servers(1)) == 1
         [pid] = gateway.children(HELPER)
         os.kill(pid, signal.SIGSTOP)
         asked = 1
         while not admin.samples()["worker_lost_traces_total", "0"]:
-            for _ in range(200):
-                assert client.ask(get(b"/local")).status == 200
+            # A connection carries no more than some thousand.
+            with Client(gateway.address) as client:
+                for _ in range(200):
+                    assert client.ask(get(b"/local")).status == 200
             asked += 200
             assert asked < 20_000
         assert gateway.wait_until_it_says("the exporter does not keep up")
         os.kill(pid, signal.SIGCONT)
         assert eventually(lambda: len(collector.servers(1)) + admin.samples()["worker_lost_traces_total", "0"] == asked)
-        client.ask(get(b"/local", host=b"last.test"))
+        with Client(gateway.address) as client:
+            client.ask(get(b"/local", host=b"last.test"))
         assert eventually(lambda: collector.servers(1)[-1].attributes["server.address"] == "last.test")
