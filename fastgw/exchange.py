@@ -102,6 +102,7 @@ class Exchange:
         "tee",
         "trace",
         "trace_id",
+        "trace_lines",
         "traced_fields",
         "tried",
         "tries",
@@ -134,10 +135,11 @@ class Exchange:
         self.hedge: Hedge | None = None
         # What a mirror gets; then it is `downstream`, too.
         self.tee: Tee | None = None
-        # The trace that it belongs to, what is noted of it if it is recorded, and the request's fields with its lines;
-        # None: as they are.
+        # The trace that it belongs to, what is noted of it if it is recorded, what the upstream is told of it, and the
+        # request's fields without what the client has said; None: as they are.
         self.trace_id = b""
         self.trace: Trace | None = None
+        self.trace_lines = b""
         self.traced_fields: bytes | None = None
         # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
         # the client is told of it.
@@ -296,10 +298,12 @@ class Exchange:
         if self.sticks or (self.pool is not None and self.pool.sticky is not None):
             fields = self._take_cookies(fields)
         if self.fields:
-            self.fields = b"".join((fields, self.fields, via, self.request_id))
+            self.fields = b"".join((fields, self.fields, via, self.request_id, self.trace_lines))
         else:
             forwarded = self.downstream.forwarded
-            self.fields = b"".join((fields, forwarded, b'"', host, _FORWARDED_HOST, host, via, self.request_id))
+            self.fields = b"".join(
+                (fields, forwarded, b'"', host, _FORWARDED_HOST, host, via, self.request_id, self.trace_lines)
+            )
         if request.method in _COUNTS_FORWARDS and self._count_forward() == REPLY:
             return REPLY
         if route is not None and route.request_edits is not None:

@@ -19,7 +19,7 @@ from fastgw.policy.trace_context import (
     ALL,
     MAY_SAY,
     NOT_RECORDED,
-    RANDOM_MASK,
+    RANDOM_DIGITS,
     TRUSTED,
     W3C,
     Context,
@@ -27,7 +27,7 @@ from fastgw.policy.trace_context import (
     lines_of,
     make_lines,
     new_context,
-    random_bits,
+    random_digits,
     read_context,
     threshold,
 )
@@ -36,13 +36,15 @@ from fastgw.snapshot import Snapshot
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
 
-# Of a span's id, and of each half of a trace's. That one is all zeros, which is none, happens once in 2 ** 64.
+# Of a span's id. That one is all zeros, which is none, happens once in 2 ** 64.
 _ID_BITS = 64
+# What all new traces' ids of one worker begin with, in digits.
+_PREFIX_DIGITS = 32 - RANDOM_DIGITS
+# As many are drawn at once, which costs a third.
+_DRAWN = 256
 # As `policy.trace_context.make_lines`, for a trace that nobody records.
 _LINE_BEGIN = b"\r\ntraceparent: 00-"
 _LINE_END = b"-02"
-# Of a route that takes no part.
-_NEVER = -1
 
 # Why a try was given up, where it has not failed.
 OUTPACED = "outpaced"
@@ -199,9 +201,11 @@ class Tracer:
 
     __slots__ = (
         "_bits",
+        "_drawn",
         "_formats",
         "_is_plain",
         "_line_begin",
+        "_line_end",
         "_lines",
         "_parents",
         "_prefix",
@@ -214,14 +218,17 @@ class Tracer:
         self._bits = bits
         self._formats = settings.formats
         self._is_plain = settings.formats == (W3C,)
-        # The first half of all new traces' ids.
-        self._prefix = b"%016x" % bits(_ID_BITS)
+        self._prefix = b"%0*x" % (_PREFIX_DIGITS, bits(4 * _PREFIX_DIGITS))
+        self._drawn: list[bytes] = []
+        # No span has the id that stands behind it; it only has to be one.
         self._line_begin = _LINE_BEGIN + self._prefix
+        self._line_end = b"-%016x" % bits(_ID_BITS) + _LINE_END
         self._lines = lines_of(settings.formats)
         self._parents = settings.parents
         self._threshold = threshold(settings.sample)
+        # None: the route takes no part.
         self._thresholds = [
-            _NEVER
+            None
             if not route.is_traced
             else self._threshold
             if route.trace_sample is None
@@ -231,10 +238,10 @@ class Tracer:
         self._route_paths = [rule.path for rule in snapshot.router.rules]
 
     def begin(self, exchange: Exchange, index: int) -> None:
-        """Sets `trace_id`, `traced_fields` and, if it is recorded, `trace` of an exchange with a request for the route
-        `index`; negative: for none."""
+        """Sets `trace_id`, `trace_lines`, `traced_fields` and, if it is recorded, `trace` of an exchange with a request
+        for the route `index`; negative: for none."""
         limit = self._thresholds[index] if index >= 0 else self._threshold
-        if limit == _NEVER:
+        if limit is None:
             return
         request = exchange.request
         says_trace = request.says_trace
@@ -243,24 +250,28 @@ class Tracer:
         if says_trace:
             self._begin_with_lines(exchange, index, limit)
             return
-        bits = self._bits(_ID_BITS)
-        if bits & RANDOM_MASK < limit or not self._is_plain:
-            self._begin_trace(exchange, index, limit, bits, None)
+        digits = self._drawn.pop() if self._drawn else self._draw()
+        if digits < limit or not self._is_plain:
+            self._begin_trace(exchange, index, limit, digits, None)
             return
-        half = b"%016x" % bits
-        exchange.trace_id = self._prefix + half
-        # No span has the id that stands behind it; it only has to be one.
-        exchange.traced_fields = b"".join((request.fields, self._line_begin, half, b"-", half, _LINE_END))
+        exchange.trace_id = self._prefix + digits
+        exchange.trace_lines = b"".join((self._line_begin, digits, self._line_end))
 
-    def _begin_trace(self, exchange: Exchange, index: int, limit: int, bits: int, link: Context | None) -> None:
-        """A new one, of these random bits. `link` is one that is not continued."""
-        trace_id, span_id = self._prefix + b"%016x" % bits, b"%016x" % self._bits(_ID_BITS)
-        context = new_context(trace_id, span_id, bits & RANDOM_MASK < limit)
+    def _draw(self) -> bytes:
+        size = _DRAWN * RANDOM_DIGITS
+        drawn = b"%0*x" % (size, self._bits(4 * size))
+        self._drawn = [drawn[at : at + RANDOM_DIGITS] for at in range(0, size, RANDOM_DIGITS)]
+        return self._drawn.pop()
+
+    def _begin_trace(self, exchange: Exchange, index: int, limit: bytes, digits: bytes, link: Context | None) -> None:
+        """A new one, with these random digits. `link` is one that is not continued."""
+        trace_id, span_id = self._prefix + digits, b"%016x" % self._bits(_ID_BITS)
+        context = new_context(trace_id, span_id, digits < limit)
         if context.is_sampled:
             exchange.trace = Trace(context, self._bits, None, link, self._route_path(index))
         self._pass_on(exchange, context)
 
-    def _begin_with_lines(self, exchange: Exchange, index: int, limit: int) -> None:
+    def _begin_with_lines(self, exchange: Exchange, index: int, limit: bytes) -> None:
         """The client may have said something of a trace."""
         is_believed = self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted)
         head = exchange.request.raw
@@ -273,10 +284,10 @@ class Tracer:
                 return
         parent = read_context(head, self._formats)
         if parent is None or not is_believed:
-            self._begin_trace(exchange, index, limit, self._bits(_ID_BITS), parent)
+            self._begin_trace(exchange, index, limit, self._drawn.pop() if self._drawn else self._draw(), parent)
             return
         if parent.is_sampled is None:
-            parent.is_sampled = random_bits(parent.trace_id) < limit
+            parent.is_sampled = random_digits(parent.trace_id) < limit
         if parent.is_sampled:
             span_id = b"%016x" % self._bits(_ID_BITS)
             context = Context(parent.trace_id, span_id, True, parent.flags, parent.state, parent.is_debug)
@@ -290,8 +301,8 @@ class Tracer:
 
     def _pass_on(self, exchange: Exchange, context: Context) -> None:
         exchange.trace_id = context.trace_id
-        others = self._lines.sub(b"", exchange.request.fields)
-        exchange.traced_fields = others + make_lines(self._formats, context)
+        exchange.traced_fields = self._lines.sub(b"", exchange.request.fields)
+        exchange.trace_lines = make_lines(self._formats, context)
 
     def _route_path(self, index: int) -> bytes:
         # What answers an ACME authority comes behind all others, and has no rule of its own in the file.

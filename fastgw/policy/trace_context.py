@@ -30,8 +30,9 @@ _RANDOM_FLAG = 2
 
 # The last 7 bytes of a trace's id are random (level 2, §3.2.2.3.1), so these decide whether it is sampled.
 RANDOM_BITS = 56
-RANDOM_MASK = (1 << RANDOM_BITS) - 1
-_RANDOM_DIGITS = RANDOM_BITS // 4
+RANDOM_DIGITS = RANDOM_BITS // 4
+# Behind "f" in the alphabet.
+_ABOVE_ALL = b"g"
 
 # §3.2.2: lower-case digits; a version above 00 may have more behind another dash, and ff is none.
 _TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -99,14 +100,15 @@ class Context:
         self.is_debug = is_debug
 
 
-def threshold(sample: float) -> int:
-    """Traces are sampled whose random bits are below it."""
-    return round(sample * (1 << RANDOM_BITS))
+def threshold(sample: float) -> bytes:
+    """Traces are sampled whose random digits are below it. Digits compare as the numbers do that they stand for."""
+    bound = round(sample * (1 << RANDOM_BITS))
+    return b"%0*x" % (RANDOM_DIGITS, bound) if bound >> RANDOM_BITS == 0 else _ABOVE_ALL
 
 
-def random_bits(trace_id: bytes) -> int:
+def random_digits(trace_id: bytes) -> bytes:
     """All who look at a trace's id alone decide alike."""
-    return int(trace_id[-_RANDOM_DIGITS:], 16)
+    return trace_id[-RANDOM_DIGITS:]
 
 
 # What came.

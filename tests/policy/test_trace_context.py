@@ -14,7 +14,7 @@ from fastgw.policy.trace_context import (
     FORMATS,
     MAY_SAY,
     NOT_RECORDED,
-    RANDOM_MASK,
+    RANDOM_DIGITS,
     W3C,
     Context,
     lines_of,
@@ -23,7 +23,7 @@ from fastgw.policy.trace_context import (
     parse_b3,
     parse_traceparent,
     parse_tracestate,
-    random_bits,
+    random_digits,
     read_context,
     threshold,
 )
@@ -278,8 +278,8 @@ def test_lines_are_found_whatever_their_case(name: str, line: bytes) -> None:
 
 
 def test_a_share_is_a_threshold_of_the_id_s_random_part() -> None:
-    assert threshold(0.0) == 0
-    assert threshold(1.0) == RANDOM_MASK + 1
-    assert threshold(0.25) == (RANDOM_MASK + 1) // 4
-    assert random_bits(b"f" * 18 + b"0" * 13 + b"7") == 7
-    assert random_bits(b"0" * 18 + b"f" * 14) == RANDOM_MASK
+    assert threshold(0.0) == b"0" * RANDOM_DIGITS
+    assert threshold(1.0) > b"f" * RANDOM_DIGITS
+    assert threshold(0.25) == b"4" + b"0" * (RANDOM_DIGITS - 1)
+    assert b"0" * (RANDOM_DIGITS - 1) + b"7" < threshold(1e-15) < b"0" * (RANDOM_DIGITS - 3) + b"fff"
+    assert random_digits(b"f" * 18 + b"0" * 13 + b"7") == b"0" * 13 + b"7"
