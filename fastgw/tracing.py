@@ -22,6 +22,7 @@ from fastgw.policy.trace_context import (
     RANDOM_DIGITS,
     TRUSTED,
     W3C,
+    W3C_BEGIN,
     Context,
     TracingSettings,
     lines_of,
@@ -45,6 +46,9 @@ _DRAWN = 256
 # As `policy.trace_context.make_lines`, for a trace that nobody records.
 _LINE_BEGIN = b"\r\ntraceparent: 00-"
 _LINE_END = b"-02"
+# What is the same in all spellings of a line that are met, and the CRLF and the letter before it.
+_PARENT = b"raceparent: "
+_BEFORE_PARENT = 3
 
 # Why a try was given up, where it has not failed.
 OUTPACED = "outpaced"
@@ -244,18 +248,27 @@ class Tracer:
         if limit is None:
             return
         request = exchange.request
-        says_trace = request.says_trace
-        if says_trace is None:
-            says_trace = request.says_trace = MAY_SAY.search(request.raw) is not None
+        found = request.untraced
+        if found is None or found[0] is not self:
+            found = request.untraced = (self, self._without_lines(request.fields))
+        says_trace = found[1] is not request.fields
         if says_trace:
-            self._begin_with_lines(exchange, index, limit)
-            return
+            exchange.traced_fields = found[1]
+            if self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted):
+                self._continue_trace(exchange, index, limit, found[1])
+                return
         digits = self._drawn.pop() if self._drawn else self._draw()
         if digits < limit or not self._is_plain:
-            self._begin_trace(exchange, index, limit, digits, None)
+            link = read_context(request.raw, self._formats) if says_trace and digits < limit else None
+            self._begin_trace(exchange, index, limit, digits, link)
             return
         exchange.trace_id = self._prefix + digits
         exchange.trace_lines = b"".join((self._line_begin, digits, self._line_end))
+
+    def _without_lines(self, fields: bytes) -> bytes:
+        """The same object where clients say nothing of a trace, as nearly all do."""
+        may_say_trace = W3C_BEGIN in fields.lower() if self._is_plain else MAY_SAY.search(fields) is not None
+        return self._lines.sub(b"", fields) if may_say_trace else fields
 
     def _draw(self) -> bytes:
         size = _DRAWN * RANDOM_DIGITS
@@ -271,20 +284,18 @@ class Tracer:
             exchange.trace = Trace(context, self._bits, None, link, self._route_path(index))
         self._pass_on(exchange, context)
 
-    def _begin_with_lines(self, exchange: Exchange, index: int, limit: bytes) -> None:
-        """The client may have said something of a trace."""
-        is_believed = self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted)
-        head = exchange.request.raw
-        if is_believed and self._is_plain:
-            # Nothing else is said of it, so the line may stay without a closer look.
-            first = MAY_SAY.search(head)
-            found = NOT_RECORDED.match(head, first.start()) if first is not None else None
-            if found is not None and MAY_SAY.search(head, found.end()) is None:
-                exchange.trace_id = found[1]
+    def _continue_trace(self, exchange: Exchange, index: int, limit: bytes, others: bytes) -> None:
+        """The client has said something of a trace, and is believed; `others` is what it has said beside that."""
+        fields = exchange.request.fields
+        if self._is_plain:
+            found = NOT_RECORDED.match(fields, fields.find(_PARENT) - _BEFORE_PARENT)
+            if found is not None and len(found[0]) == len(fields) - len(others):
+                # Nothing else is said of it, so the line may stay without a closer look.
+                exchange.traced_fields, exchange.trace_id = None, found[1]
                 return
-        parent = read_context(head, self._formats)
-        if parent is None or not is_believed:
-            self._begin_trace(exchange, index, limit, self._drawn.pop() if self._drawn else self._draw(), parent)
+        parent = read_context(exchange.request.raw, self._formats)
+        if parent is None:
+            self._begin_trace(exchange, index, limit, self._drawn.pop() if self._drawn else self._draw(), None)
             return
         if parent.is_sampled is None:
             parent.is_sampled = random_digits(parent.trace_id) < limit
@@ -295,13 +306,12 @@ class Tracer:
             self._pass_on(exchange, context)
         elif self._is_plain:
             # No span of ours comes in between, so the lines are right as they are (§2.2 of the W3C's).
-            exchange.trace_id = parent.trace_id
+            exchange.traced_fields, exchange.trace_id = None, parent.trace_id
         else:
             self._pass_on(exchange, parent)
 
     def _pass_on(self, exchange: Exchange, context: Context) -> None:
         exchange.trace_id = context.trace_id
-        exchange.traced_fields = self._lines.sub(b"", exchange.request.fields)
         exchange.trace_lines = make_lines(self._formats, context)
 
     def _route_path(self, index: int) -> bytes:

@@ -13,6 +13,7 @@ from fastgw.exchange import Exchange
 from fastgw.hedging import Hedge
 from fastgw.http1.message import RequestHead
 from fastgw.net.trace_record import record_of
+from fastgw.policy.trace_context import B3, TracingSettings
 from fastgw.tracing import OUTPACED, Attempt, Tracer
 from tests.fakes import FakeClient, FakeConnection, FakeLog, FakePool, Line
 from tests.test_exchange_retries import BAD, GOOD, SWITCHING, Told
@@ -164,12 +165,30 @@ def test_lines_that_a_client_repeats_are_looked_at_once_and_mean_the_same(said: 
         earlier = earlier or request
         exchange = Exchange(scene.gateway, scene.client, scene.clock())
         exchange.begin(request, b"", True)
-        assert request.says_trace == bool(said)
+        assert request.untraced == (scene.gateway.tracer, b"")
+        assert request.fields == said
         [line] = told(connection.fields)
         assert exchange.trace_id in line
         found.append(line)
     assert len(set(found)) == 3
     assert all((TRACE in line) == bool(said) for line in found)
+
+
+def test_lines_that_a_client_repeats_are_looked_at_again_after_a_reload() -> None:
+    scene = Scene(NOTHING, trusted=True)
+    b3 = b"b3: " + TRACE + b"-" + SPAN + b"-0"
+    first = scene.gateway.parser.parse(b"GET /users/1 HTTP/1.1\r\nHost: a.test\r\n" + b3, 8192, 100)
+    assert isinstance(first, RequestHead)
+    for settings, is_understood in ((TracingSettings(0.0), False), (TracingSettings(0.0, (B3,)), True)):
+        scene.gateway.tracer = Tracer(settings, scene.gateway.snapshot, random.Random(1).getrandbits)
+        connection, scene.client = FakeConnection(), FakeClient(trusted=True)
+        scene.pool.given.append(connection)
+        exchange = Exchange(scene.gateway, scene.client, scene.clock())
+        request = first.repeated(first.raw, first.path, b"")
+        exchange.begin(request, b"", True)
+        first.untraced = request.untraced
+        assert (exchange.trace_id == TRACE) == is_understood
+        assert connection.fields.count(b3) == 1
 
 
 def test_b3_is_understood_and_told_where_it_is_wanted() -> None:

@@ -26,8 +26,8 @@ class RequestHead:
     `scheme` is set when the target names one; `path` is normalized, `query` is empty or begins with "?"; `upgrade` is
     the protocol asked for, or empty. `hop_names` are the fields that Connection names; `forwarded` is what the client
     said of those before it, as (kind, header line). `lines` are the header lines as they came, each begun by CRLF,
-    where `repeated` may make a later request with the same lines from this one; else empty. `says_trace`: whether
-    they may say something of a trace, once somebody has looked.
+    where `repeated` may make a later request with the same lines from this one; else empty. `untraced` is who has
+    looked for a trace in `fields`, and `fields` without what was found; it is kept here as it holds for all of them.
     """
 
     __slots__ = (
@@ -47,8 +47,8 @@ class RequestHead:
         "query",
         "raw",
         "request_id",
-        "says_trace",
         "scheme",
+        "untraced",
         "upgrade",
     )
 
@@ -69,7 +69,7 @@ class RequestHead:
         self.upgrade = b""
         self.request_id = b""
         self.scheme = b""
-        self.says_trace: bool | None = None
+        self.untraced: tuple[object, bytes] | None = None
         self.hop_names: list[bytes] | None = None
         self.forwarded: list[tuple[int, bytes]] | None = None
 
@@ -93,7 +93,7 @@ class RequestHead:
         other.expects_continue = self.expects_continue
         other.upgrade = self.upgrade
         other.request_id = self.request_id
-        other.says_trace = self.says_trace
+        other.untraced = self.untraced
         other.hop_names = self.hop_names
         other.forwarded = self.forwarded
         return other

@@ -59,10 +59,12 @@ _LINES = {
     B3: rb"\r\n[bB]3:[^\r]*",
     B3_MULTI: rb"\r\n(?i:x[-_]b3[-_](?:traceid|spanid|parentspanid|sampled|flags)):[^\r]*",
 }
-# Whether a head may have lines of any format. With the flag for case it would cost twice as much.
+# Lower-case: how the lines of W3C begin. To look for it costs half of what the expression below does.
+W3C_BEGIN = b"\ntrace"
+# Whether there may be lines of any format. With the flag for case it would cost twice as much.
 MAY_SAY = re.compile(rb"\n(?:[tT][rR][aA][cC][eE]|[bB]3:|[xX][-_][bB]3)")
 # A trace that is not recorded, in a line as nearly all are written; then nothing else needs a look.
-NOT_RECORDED = re.compile(rb"\n[tT]raceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-0[02](?:\r|\Z)")
+NOT_RECORDED = re.compile(rb"\r\n[tT]raceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-0[02](?=\r|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
