@@ -28,7 +28,7 @@ _THOUSANDTHS = tuple(b".%03d" % number for number in range(1000))
 
 def _number(expression: str) -> str:
     """The expression for a number's text; formatting a small one costs five times a look-up."""
-    return f"number[{expression}] if {expression} < {len(_NUMBERS)} else b'%d' % ({expression})"
+    return f"number[n] if (n := {expression}) < {len(_NUMBERS)} else b'%d' % n"
 
 
 # Each field's JSON; what stands between backquotes are the expressions of Python that fill it. `e` is the exchange,
@@ -205,7 +205,8 @@ class LineEncoder:
         self._is_combined = log_format == "combined"
         self._second = -1
         self._second_text = b""
-        self._millisecond = -1
+        # The millisecond that the stamp is of.
+        self._stamped_from = self._stamped_until = 0.0
         self._stamp = b""
 
     def _share(self, exchange: Exchange) -> bytes:
@@ -233,9 +234,8 @@ class LineEncoder:
                 path += hide(request.query)
             if _QUOTE in path or _BACKSLASH in path or not path.isascii():
                 path = _text(path)[1:-1]
-            millisecond = int((exchange.started + wall) * 1000)
-            if millisecond != self._millisecond:
-                self._set_time(millisecond)
+            if not self._stamped_from <= exchange.started + wall < self._stamped_until:
+                self._set_time(exchange.started + wall)
             duration_us = int((exchange.ended - exchange.started) * 1e6)
             upstream_us = int(exchange.upstream_s * 1e6)
             if not upstream_us and exchange.upstream_started:
@@ -245,9 +245,10 @@ class LineEncoder:
             lines.append(make(exchange, request, self._stamp, path, duration_us, upstream_us))
         return lines
 
-    def _set_time(self, millisecond: int) -> None:
+    def _set_time(self, at: float) -> None:
         """RFC 3339, UTC. A busy millisecond has many lines, and a second all the more."""
-        self._millisecond = millisecond
+        millisecond = int(at * 1000)
+        self._stamped_from, self._stamped_until = millisecond / 1000, (millisecond + 1) / 1000
         second = millisecond // 1000
         if second != self._second:
             self._second = second

@@ -41,6 +41,11 @@ _BATCH = 32
 # Where the classes of a method begin.
 _METHOD_CELLS = {method: ANSWERS + number * CLASSES for number, method in enumerate(METHODS)}
 _OTHER_METHOD = ANSWERS + len(METHODS) * CLASSES
+# Of histograms: by a number's bits.
+_DURATION_CELLS = tuple([DURATION + bucket for bucket in BUCKET_OF])
+_HEAD_CELLS = tuple([HEAD + bucket for bucket in BUCKET_OF])
+_OWN_CELLS = tuple([OWN + bucket for bucket in BUCKET_OF])
+_DURATION_SUM, _HEAD_SUM, _OWN_SUM = DURATION + BUCKETS, HEAD + BUCKETS, OWN + BUCKETS
 _REASON_CELLS = {reason: REFUSED + number for number, reason in enumerate(REASONS)}
 
 
@@ -103,7 +108,7 @@ class ExchangeCounts:
 
     def _count(self, batch: list[Exchange]) -> None:
         routes, listeners, endpoints = self._routes, self._listeners, self._endpoints
-        bucket_of, cell_of_method = BUCKET_OF, _METHOD_CELLS.get
+        cell_of_method = _METHOD_CELLS.get
         for exchange in batch:
             route = exchange.route
             row = routes[route.name if route is not None else ""]
@@ -114,22 +119,22 @@ class ExchangeCounts:
             row[ROUTE_BYTES_OUT] += exchange.bytes_out
             listeners[exchange.downstream.listener_name][LISTENER_ANSWERS + hundreds] += 1
             took_us = int((exchange.ended - exchange.started) * 1e6)
-            row[DURATION + bucket_of[took_us.bit_length()]] += 1
-            row[DURATION + BUCKETS] += took_us
+            row[_DURATION_CELLS[took_us.bit_length()]] += 1
+            row[_DURATION_SUM] += took_us
             pool = exchange.pool
             if exchange.upstream_s and pool is not None:
                 head_us = int(exchange.upstream_s * 1e6)
                 endpoint = endpoints[pool.name][exchange.endpoint]
                 endpoint[ENDPOINT_ANSWERS + hundreds] += 1
-                endpoint[HEAD + bucket_of[head_us.bit_length()]] += 1
-                endpoint[HEAD + BUCKETS] += head_us
+                endpoint[_HEAD_CELLS[head_us.bit_length()]] += 1
+                endpoint[_HEAD_SUM] += head_us
                 if exchange.tries == 1 and not exchange.in_pieces:
                     # What is left for the gateway itself.
                     own_us = took_us - head_us
                     if exchange.connect_s or exchange.queued_s:
                         own_us = max(0, own_us - int((exchange.connect_s + exchange.queued_s) * 1e6))
-                    row[OWN + bucket_of[own_us.bit_length()]] += 1
-                    row[OWN + BUCKETS] += own_us
+                    row[_OWN_CELLS[own_us.bit_length()]] += 1
+                    row[_OWN_SUM] += own_us
             if exchange.reason:
                 row[_REASON_CELLS[exchange.reason]] += 1
             if exchange.retries:
