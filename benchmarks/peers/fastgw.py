@@ -61,11 +61,11 @@ _ADDED = {
     "fastgw-guarded": _GUARDS,
     "fastgw-retries": "retry = true\n",
     "fastgw-hedging": "retry = { hedge = true }\n",
-    # Without its log; and with counts of each request for the metrics beside it.
-    "fastgw-unobserved": "",
-    "fastgw-observed": '[admin]\naddress = "unix:admin.sock"\n',
     "fastgw-traced": _TRACING.replace("{sample}", "0%"),
     "fastgw-recording": _TRACING.replace("{sample}", "100%"),
+    # Without its log; and with counts of each request for the metrics, and tracing by default, beside it.
+    "fastgw-unobserved": "",
+    "fastgw-observed": '[admin]\naddress = "unix:admin.sock"\n' + _TRACING.replace("{sample}", "1%"),
 }
 
 DEFAULT_MAX_CONNECTIONS = 10_000
