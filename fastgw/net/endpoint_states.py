@@ -52,9 +52,9 @@ class EndpointStates:
         self.slots = slots = slots or first_slots(upstream.endpoints)
         self._endpoints = endpoints = slots.endpoints
         self._upstream = upstream
-        self._counted_in = rows = rows or Rows()
+        self._counted_in = rows or Rows()
         # What is counted of each.
-        self.rows = [rows.row(ENDPOINT, endpoint.name, upstream.name) for endpoint in endpoints]
+        self.rows = self._looked_up_rows()
         self._now = now
         self._chance = chance
         self._report = report
@@ -258,6 +258,14 @@ class EndpointStates:
         if self._warming is not None and not self._is_warm:
             self._is_warm = self._warming.are_warm(now)
             self._set_weights(self._warming.effective(now))
+
+    def _looked_up_rows(self) -> list[list[int]]:
+        rows, upstream = self._counted_in, self._upstream.name
+        return [rows.row(ENDPOINT, endpoint.name, upstream) for endpoint in self._endpoints]
+
+    def look_up_rows_again(self) -> None:
+        """The rows are others than before."""
+        self.rows = self._looked_up_rows()
 
     def write_levels(self, idle: list[list[UpstreamConnection]], row: list[int]) -> None:
         """How it is now, into the rows of the endpoints and that of the upstream."""

@@ -50,7 +50,7 @@ class UpstreamPool:
         wall: Callable[[], float],
         rows: Rows | None = None,
     ) -> None:
-        rows = rows or Rows()
+        self._rows = rows = rows or Rows()
         # What is counted of it as a whole.
         self._row = rows.row(UPSTREAM, upstream.name)
         self.upstream = upstream
@@ -176,6 +176,11 @@ class UpstreamPool:
 
     def tried_in_vain(self, endpoint: int, condition: int) -> None:
         self.states.rows[endpoint][FAILURES + condition.bit_length()] += 1
+
+    def look_up_rows_again(self) -> None:
+        """The rows of counters are others than before."""
+        self._row = self._rows.row(UPSTREAM, self.name)
+        self.states.look_up_rows_again()
 
     def write_levels(self) -> None:
         """How it is now, into the rows of counters."""

@@ -227,7 +227,10 @@ class Traffic:
         """Where the rows go in the shared memory; this is worker `number`."""
         self._counts.count()
         self._rows.adopt(layout.places, memory, number)
+        self._own_row = self._rows.row(WORKER, "")
         self._counts.look_up_again()
+        for pool in self._pools.values():
+            pool.look_up_rows_again()
 
     def _tick_counts(self, now: float) -> None:
         late_us = max(0, int((now - self._ticked - TICK_S) * 1e6)) if self._ticked else 0

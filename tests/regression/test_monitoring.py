@@ -1,0 +1,49 @@
+"""Defects of what is counted and shown of a running gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.admin import Admin, admin_table
+from tests.support.client import Client, get
+from tests.support.gateway import LISTEN, GatewayProcess, free_port
+from tests.support.observe import eventually
+from tests.support.troubled import Troubled
+
+
+def config(endpoint: str = "127.0.0.1:1") -> str:
+    return f"""
+        [server]
+        workers = 1
+
+        [access_log]
+        path = "off"
+
+        [[listeners]]
+        name = "in"
+        address = "{LISTEN}"
+
+        [upstreams.a]
+        endpoints = ["{endpoint}"]
+
+        [[routes]]
+        name = "all"
+        upstream = "a"
+
+    """
+
+
+def test_upstreams_and_workers_that_ran_before_they_were_counted_never_were(tmp_path: Path) -> None:
+    admin = Admin(free_port())
+    with Troubled() as backend, GatewayProcess(config(backend.address), tmp_path) as gateway:
+        for _ in range(2):
+            gateway.rewrite(config(backend.address) + admin_table(admin.port))
+            assert gateway.command("reload").returncode == 0
+            with Client(gateway.address) as client:
+                assert client.ask(get()).status == 200
+            assert eventually(lambda: admin.samples().get(("endpoint_idle_connections", "a", backend.address)) == 1)
+            now = admin.samples()
+            assert now["endpoint_requests_total", "a", backend.address, "2xx"] > 0
+            assert now["worker_loop_lag_seconds_count", "0"] > 0
+            gateway.rewrite(config(backend.address))
+            assert gateway.command("reload").returncode == 0
