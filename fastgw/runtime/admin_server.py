@@ -37,8 +37,9 @@ class AdminServer:
         self._socket: socket.socket | None = None
         self._server: Any = None
         self._serving: asyncio.Task[None] | None = None
-        # Reloads may follow each other faster than a server stops.
+        # Reloads may follow each other faster than a server stops, and so may a stop.
         self._turn = asyncio.Lock()
+        self._is_over = False
 
     @property
     def address(self) -> str:
@@ -50,20 +51,21 @@ class AdminServer:
             return f"unix:{name}"
         return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
-    def prepare(self, settings: AdminSettings | None) -> socket.socket | None:
-        """The socket for settings that have another address than those in force; None: none is needed. Raises
-        CannotListen."""
-        known = self._settings
-        if settings is None or (known is not None and settings.address == known.address):
-            return None
-        return _bound(settings)
+    async def prepare(self, settings: AdminSettings | None) -> socket.socket | None:
+        """The socket for settings that have another address than those in force, once all that is to be adopted is;
+        None: none is needed. Raises CannotListen."""
+        async with self._turn:
+            known = self._settings
+            if settings is None or (known is not None and settings.address == known.address):
+                return None
+            return _bound(settings)
 
     async def prepare_after(self, settings: AdminSettings | None) -> socket.socket | None:
         """The same, when a gateway that was replaced may have the address for a moment more."""
         until = asyncio.get_running_loop().time() + _HANDED_OVER_S
         while True:
             try:
-                return self.prepare(settings)
+                return await self.prepare(settings)
             except CannotListen:
                 if asyncio.get_running_loop().time() > until:
                     raise
@@ -79,6 +81,10 @@ class AdminServer:
             return
         kept = None if sock is not None or settings is None else self._socket
         await self._stop_serving()
+        if self._is_over:
+            if sock is not None:
+                sock.close()
+            return
         if self._socket is not None and self._socket is not kept:
             self._close()
         self._settings = settings
@@ -125,7 +131,8 @@ class AdminServer:
         self._serving = None
 
     def let_go(self) -> None:
-        """Takes no more connections: the address is free from now on."""
+        """Takes no more connections: the address is free from now on, and nothing is adopted any more."""
+        self._is_over = True
         if self._server is not None:
             self._server.should_exit = True
             for server in getattr(self._server, "servers", ()):
@@ -135,7 +142,8 @@ class AdminServer:
     async def stop(self) -> None:
         """And ends what is under way."""
         self.let_go()
-        await self._stop_serving()
+        async with self._turn:
+            await self._stop_serving()
 
     def _close(self) -> None:
         if self._socket is None:

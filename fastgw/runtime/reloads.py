@@ -173,7 +173,7 @@ class Reloads:
             admin_socket = None
             try:
                 loaded = await aside(lambda: tested(load()))
-                admin_socket = self._admin.prepare(loaded.admin)
+                admin_socket = await self._admin.prepare(loaded.admin)
                 more = await self._adopt(loaded.snapshot, is_tried)
             except (ConfigError, CannotListen, RefusedError) as error:
                 if admin_socket is not None:

@@ -209,7 +209,8 @@ class Supervisor:
         """Whether the gateway goes on."""
         settings = self._reloads.loaded.admin
         try:
-            sock = await self._admin.prepare_after(settings) if self._is_successor else self._admin.prepare(settings)
+            prepare = self._admin.prepare_after if self._is_successor else self._admin.prepare
+            sock = await prepare(settings)
         except CannotListen as error:
             report(str(error))
             if self._is_successor:

@@ -1,0 +1,65 @@
+"""Defects of the admin API's server, when its settings change."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from tests.support.admin import Admin, admin_table
+from tests.support.client import Client, get
+from tests.support.gateway import LISTEN, GatewayProcess, free_port
+from tests.support.observe import eventually
+
+_CONFIG = f"""
+    [server]
+    workers = 1
+
+    [[listeners]]
+    address = "{LISTEN}"
+
+    [[routes]]
+    respond.body = "one"
+
+"""
+
+
+def watching(admin: Admin) -> Client:
+    """Whoever listens to events, which have no end."""
+    client = Client(("127.0.0.1", admin.port))
+    client.send(get(b"/api/events", host=b"127.0.0.1"))
+    assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    return client
+
+
+def is_there(admin: Admin) -> bool:
+    try:
+        return admin.ask("/healthz")[0] == 200
+    except ConnectionError:
+        return False
+
+
+def test_a_reload_right_after_one_that_moved_it_was_refused_or_moved_it_nowhere(tmp_path: Path) -> None:
+    first, second = Admin(free_port()), Admin(free_port())
+    with GatewayProcess(_CONFIG + admin_table(first.port), tmp_path) as gateway:
+        gateway.rewrite(_CONFIG + admin_table(second.port))
+        # A server that stops waits for who has not sent the whole of a request.
+        with Client(("127.0.0.1", first.port)) as client:
+            client.send(b"POST /api/config/check HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            time.sleep(0.2)
+            assert gateway.command("reload").returncode == 0
+            again = gateway.command("reload")
+            assert again.returncode == 0, again.stdout
+            gateway.rewrite(_CONFIG + admin_table(first.port))
+            assert gateway.command("reload").returncode == 0
+        assert eventually(lambda: is_there(first) and not is_there(second))
+
+
+def test_a_stop_right_after_a_reload_that_moved_it_ended_with_a_traceback(tmp_path: Path) -> None:
+    first, second = Admin(free_port()), Admin(free_port())
+    with GatewayProcess(_CONFIG + admin_table(first.port), tmp_path) as gateway, watching(first):
+        gateway.rewrite(_CONFIG + admin_table(second.port))
+        assert gateway.command("reload").returncode == 0
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        assert "Traceback" not in gateway.stderr
