@@ -292,9 +292,13 @@ async def _told(events: Events, last: int) -> AsyncIterator[bytes]:
         while True:
             try:
                 async with asyncio.timeout(_HEARTBEAT_S):
-                    yield _message(await queue.get())
+                    news = await queue.get()
             except TimeoutError:
                 yield b": still here\n\n"
+                continue
+            if news is None:
+                return
+            yield _message(news)
 
 
 def _message(event: Event) -> bytes:

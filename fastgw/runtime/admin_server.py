@@ -29,10 +29,12 @@ _TRY_AGAIN_S = 0.05
 
 
 class AdminServer:
-    """`make_app` gives what answers; it is told the settings. There is no server while there are no settings."""
+    """`make_app` gives what answers; it is told the settings. `hang_up` ends the answers that have no end by
+    themselves. There is no server while there are no settings."""
 
-    def __init__(self, make_app: Callable[[AdminSettings], Any]) -> None:
+    def __init__(self, make_app: Callable[[AdminSettings], Any], hang_up: Callable[[], None]) -> None:
         self._make_app = make_app
+        self._hang_up = hang_up
         self._settings: AdminSettings | None = None
         self._socket: socket.socket | None = None
         self._server: Any = None
@@ -124,6 +126,7 @@ class AdminServer:
         if self._serving is None:
             return
         self._server.should_exit = True
+        self._hang_up()
         await asyncio.wait([self._serving], timeout=_GRACE_S + 1)
         self._serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -43,7 +43,7 @@ class Events:
         self.last: deque[Event] = deque(maxlen=_LAST)
         # How many there were of each kind and outcome.
         self.counts: Counter[tuple[str, str]] = Counter()
-        self._listening: set[asyncio.Queue[Event]] = set()
+        self._listening: set[asyncio.Queue[Event | None]] = set()
 
     def next(self, kind: str, outcome: str, detail: str) -> Event:
         """One that is about to happen."""
@@ -73,14 +73,21 @@ class Events:
                 queue.put_nowait(event)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[asyncio.Queue[Event]]:
-        """All events from now on."""
-        queue: asyncio.Queue[Event] = asyncio.Queue(_BEHIND_MAX)
+    def listening(self) -> Iterator[asyncio.Queue[Event | None]]:
+        """All events from now on; None: no more are told."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(_BEHIND_MAX)
         self._listening.add(queue)
         try:
             yield queue
         finally:
             self._listening.discard(queue)
+
+    def hang_up(self) -> None:
+        """Whoever listens is to ask again, or elsewhere."""
+        for queue in self._listening:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)
 
     def go_on_from(self, history: Iterable[Event]) -> None:
         """What happened in the gateway whose place this one has taken; its own events stay behind that."""

@@ -123,7 +123,7 @@ class Supervisor:
         self._control: control.ControlServer | None = None
         self._events = Events()
         self._workers = Workers(loaded.snapshot, table, self._events, ticket_secret)
-        self._admin = AdminServer(self._admin_app)
+        self._admin = AdminServer(self._admin_app, self._events.hang_up)
         self._reloads = Reloads(config_path, loaded, table, self._workers, self._events, manager, self._admin)
         if estate is not None:
             unhealthy = {name: frozenset(names) for name, names in estate.unhealthy.items()}

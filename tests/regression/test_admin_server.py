@@ -63,3 +63,18 @@ def test_a_stop_right_after_a_reload_that_moved_it_ended_with_a_traceback(tmp_pa
         gateway.signal(signal.SIGTERM)
         assert gateway.wait() == 0
         assert "Traceback" not in gateway.stderr
+
+
+def test_whoever_listened_to_events_was_cut_off_with_a_traceback(tmp_path: Path) -> None:
+    first, second = Admin(free_port()), Admin(free_port())
+    with GatewayProcess(_CONFIG + admin_table(first.port), tmp_path) as gateway:
+        with watching(first) as listener:
+            gateway.rewrite(_CONFIG + admin_table(second.port))
+            assert gateway.command("reload").returncode == 0
+            assert b"event: reload" in listener.read_to_end()
+        with watching(second) as listener:
+            gateway.signal(signal.SIGTERM)
+            # The end of the chunks: nothing is missing.
+            assert listener.read_to_end().endswith(b"\r\n0\r\n\r\n")
+        assert gateway.wait() == 0
+        assert "Traceback" not in gateway.stderr
