@@ -7,7 +7,7 @@ the bar is high: by chance alone it is passed once in 30,000 looks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -43,9 +43,10 @@ def together(some: Sequence[Seen]) -> Seen:
     )
 
 
-def departure(tried: Mapping[str, Seen], others: Mapping[str, Seen]) -> str:
-    """In words, what is worse where the new configuration is tried, by route; empty: nothing is. A route that the
-    others don't have is held against all that they do. "" is the name for what no route has matched."""
+def departure(tried: Mapping[str, Seen], others: Mapping[str, Seen], changed: Collection[str] = ()) -> str:
+    """In words, what is worse where the new configuration is tried, by route; empty: nothing is. "" is the name for
+    what no route has matched. Of routes that the others don't have, or that have `changed` what they take or do, only
+    failures are compared: those of new ones with all that the others do."""
     if not others:
         return ""
     all_others, all_tried = together(list(others.values())), together(list(tried.values()))
@@ -55,16 +56,19 @@ def departure(tried: Mapping[str, Seen], others: Mapping[str, Seen]) -> str:
         return f"no route has matched {_percent(*unrouted)} of the requests, {_percent(*usually)} elsewhere"
     for name, seen in tried.items():
         if name:
-            words = _worse(seen, others.get(name, all_others))
+            is_known = name in others and name not in changed
+            words = _worse(seen, others.get(name, all_others), is_known)
             if words:
                 return f"on route {name} {words}"
     return ""
 
 
-def _worse(seen: Seen, usual: Seen) -> str:
+def _worse(seen: Seen, usual: Seen, is_known: bool) -> str:
     failed, usually = (seen.failed, seen.requests), (usual.failed, usual.requests)
     if _is_more(*failed, *usually, _FAILURE_MARGIN):
         return f"{_percent(*failed)} of the requests have failed, {_percent(*usually)} elsewhere"
+    if not is_known:
+        return ""
     refused, usually = (seen.refused, seen.requests), (usual.refused, usual.requests)
     if _is_more(*refused, *usually, _REFUSAL_MARGIN):
         return f"{_percent(*refused)} of the requests got 4xx, {_percent(*usually)} elsewhere"

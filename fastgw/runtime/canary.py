@@ -19,12 +19,13 @@ _LOOK_S = 0.5
 
 
 class Canary:
-    """Begins with what has been counted so far. `number` is the worker's that tries it. A worker that has no siblings
-    is held against what it was before."""
+    """Begins with what has been counted so far. `number` is the worker's that tries it; `changed` are routes that take
+    other requests or do something else with them. A worker that has no siblings is held against what it was before."""
 
-    def __init__(self, workers: Workers, number: int) -> None:
+    def __init__(self, workers: Workers, number: int, changed: frozenset[str]) -> None:
         self._workers = workers
         self._number = number
+        self._changed = changed
         self._pid = workers.pids().get(number)
         self._before = _seen_by_each(workers.rows)
 
@@ -53,7 +54,7 @@ class Canary:
             siblings = [seen for number, seen in enumerate(new) if number != self._number]
             _add(tried, name, new[self._number])
             _add(others, name, together(siblings) if siblings else before[self._number])
-        return departure(tried, others)
+        return departure(tried, others, self._changed)
 
 
 _NOTHING = Seen(0, 0, 0, (0,) * BUCKETS)

@@ -253,7 +253,7 @@ class Reloads:
         try:
             self._lay_rows()
             await self._workers.tell_layout()
-            canary = Canary(self._workers, number)
+            canary = Canary(self._workers, number, _changed_routes(before, snapshot))
             await self._workers.adopt(snapshot, pickled, (), only=number)
             report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
             words = await canary.watch(snapshot.canary, lambda: self.is_over)
@@ -265,6 +265,18 @@ class Reloads:
             await self._workers.tell_layout()
             raise RefusedError(f"worker {number} has tried it, and {words}" if words else "the gateway stops")
         return f"; worker {number} has tried it for {snapshot.canary:g} s"
+
+
+def _changed_routes(before: Snapshot, after: Snapshot) -> frozenset[str]:
+    """The routes that are new, take other requests than before, or forward them now, or do no longer."""
+    old, new = (
+        {
+            route.name: (rule, bool(route.upstreams))
+            for route, rule in zip(snapshot.routes, snapshot.router.rules, strict=True)
+        }
+        for snapshot in (before, after)
+    )
+    return frozenset(name for name, what in new.items() if old.get(name) != what)
 
 
 def _no_such_endpoint(upstream: str, endpoint: str, having: list[str]) -> str:

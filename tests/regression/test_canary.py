@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
 from fastgw.policy.canary import Seen, departure
+from tests.support.client import Client, get
+from tests.support.gateway import LISTEN, GatewayProcess
+from tests.support.troubled import Troubled
+
+
+@contextmanager
+def asking(gateway: GatewayProcess) -> Iterator[None]:
+    """Requests one after the other, whatever comes back."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with Client(gateway.address) as client:
+            while not stop.is_set():
+                client.ask(get())
+                time.sleep(0.002)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def seen(requests: int, bucket: int, failed: int = 0, refused: int = 0) -> Seen:
@@ -22,3 +52,32 @@ def test_who_ended_an_outage_was_taken_back_since_answers_take_longer_than_failu
 def test_who_is_slower_than_those_that_fail_now_and_then_is_taken_back_all_the_same() -> None:
     words = departure({"a": seen(1000, 10)}, {"a": seen(1000, 2, failed=100, refused=100)})
     assert words == "on route a 100 % of the requests were slow, 0 % elsewhere"
+
+
+def test_a_new_route_was_taken_back_since_it_is_slower_than_the_others() -> None:
+    others = {"quick": seen(1000, 2)}
+    assert departure({"quick": seen(1000, 2), "new": seen(1000, 10, refused=500)}, others) == ""
+
+
+def test_a_route_that_forwards_where_it_had_answered_itself_was_taken_back(tmp_path: Path) -> None:
+    fixed = f"""
+        [server]
+        workers = 1
+        canary = "3s"
+        [access_log]
+        path = "off"
+        [[listeners]]
+        address = "{LISTEN}"
+        [upstreams.a]
+        endpoints = ["@BACKEND@"]
+        [[routes]]
+        respond.body = "closed for now"
+    """
+    with Troubled() as backend, GatewayProcess(fixed.replace("@BACKEND@", backend.address), tmp_path) as gateway:
+        with asking(gateway):
+            time.sleep(1.5)
+            gateway.rewrite(
+                fixed.replace("@BACKEND@", backend.address).replace('respond.body = "closed for now"', 'upstream = "a"')
+            )
+            told = json.loads(gateway.command("reload").stdout)
+        assert told["outcome"] == "done", told
