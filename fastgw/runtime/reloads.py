@@ -250,6 +250,7 @@ class Reloads:
             return "; no worker has tried it first, since there is nothing to hold that against"
         number = min(pids)
         self._tried = (snapshot,)
+        is_well = False
         try:
             self._lay_rows()
             await self._workers.tell_layout()
@@ -257,14 +258,22 @@ class Reloads:
             await self._workers.adopt(snapshot, pickled, (), only=number)
             report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
             words = await canary.watch(snapshot.canary, lambda: self.is_over)
+            is_well = not words and not self.is_over
         finally:
             self._tried = ()
-        if words or self.is_over:
-            await self._workers.take_back(number)
-            self._lay_rows()
-            await self._workers.tell_layout()
+            if not is_well:
+                await self._take_back(number)
+        if not is_well:
             raise RefusedError(f"worker {number} has tried it, and {words}" if words else "the gateway stops")
         return f"; worker {number} has tried it for {snapshot.canary:g} s"
+
+    async def _take_back(self, number: int) -> None:
+        # What was found for upstreams that the other configuration does not have, the worker has forgotten.
+        found = self.discoverer.found()
+        await self._workers.tell_found(found, found)
+        await self._workers.take_back(number)
+        self._lay_rows()
+        await self._workers.tell_layout()
 
 
 def _changed_routes(before: Snapshot, after: Snapshot) -> frozenset[str]:

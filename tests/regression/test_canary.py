@@ -81,3 +81,29 @@ def test_a_route_that_forwards_where_it_had_answered_itself_was_taken_back(tmp_p
             )
             told = json.loads(gateway.command("reload").stdout)
         assert told["outcome"] == "done", told
+
+
+def test_what_an_upstream_had_found_was_lost_to_a_worker_that_tried_to_do_without(tmp_path: Path) -> None:
+    with Troubled() as backend:
+        (tmp_path / "found.json").write_text(json.dumps([backend.address]))
+        found = f"""
+            [server]
+            workers = 1
+            canary = "20s"
+            [access_log]
+            path = "off"
+            [[listeners]]
+            address = "{LISTEN}"
+            [upstreams.a]
+            discover = {{ file = "found.json" }}
+            [[routes]]
+            upstream = "a"
+        """
+        with GatewayProcess(found, tmp_path) as gateway:
+            with asking(gateway):
+                time.sleep(1.5)
+                gateway.rewrite(found.replace('discover = { file = "found.json" }', 'endpoints = ["127.0.0.1:1"]'))
+                told = json.loads(gateway.command("reload").stdout)
+                assert (told["outcome"], "have failed" in told["detail"]) == ("refused", True)
+            with Client(gateway.address) as client:
+                assert client.ask(get()).status == 200
