@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from fastgw.runtime.metrics import Collector
 from fastgw.runtime.reloads import tested
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from fastgw.runtime.events import Event, Events
     from fastgw.runtime.exposition import Family
@@ -39,6 +40,7 @@ class GatewayGate:
         self._events = events
         self._collector = Collector(workers.rows, events, reloads.traces)
         self._directory = directory
+        self._changes: set[asyncio.Task[Event]] = set()
 
     def status(self) -> dict[str, Any]:
         return self._status.now()
@@ -72,10 +74,17 @@ class GatewayGate:
         return []
 
     async def override(self, upstream: str, endpoint: str, draining: bool | None, weight: int | None) -> Event:
-        return await self._reloads.override(upstream, endpoint, draining, weight)
+        return await self._to_its_end(self._reloads.override(upstream, endpoint, draining, weight))
 
     async def reload(self) -> Event:
-        return await self._reloads.from_file()
+        return await self._to_its_end(self._reloads.from_file())
+
+    async def _to_its_end(self, change: Coroutine[None, None, Event]) -> Event:
+        """A server that stops cancels the requests that it has, and half a change would be none."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
 
     def explain(self, method: str, url: str, headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
         loaded = self._reloads.loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from fastgw.policy.canary import Seen, departure
+from tests.support.admin import Admin, admin_table
 from tests.support.client import Client, get
-from tests.support.gateway import LISTEN, GatewayProcess
+from tests.support.gateway import LISTEN, GatewayProcess, free_port
 from tests.support.troubled import Troubled
 
 
@@ -107,3 +109,28 @@ def test_what_an_upstream_had_found_was_lost_to_a_worker_that_tried_to_do_withou
                 assert (told["outcome"], "have failed" in told["detail"]) == ("refused", True)
             with Client(gateway.address) as client:
                 assert client.ask(get()).status == 200
+
+
+def test_one_that_was_asked_for_at_an_admin_api_that_moved_meanwhile_stayed_in_one_worker(tmp_path: Path) -> None:
+    admin, moved = Admin(free_port()), Admin(free_port())
+    config = (
+        f"""
+        [server]
+        workers = 1
+        canary = "2s"
+        [[listeners]]
+        address = "{LISTEN}"
+        [[routes]]
+        respond.body = "one"
+    """
+        + "\n"
+    )
+    with GatewayProcess(config + admin_table(admin.port), tmp_path) as gateway:
+        gateway.rewrite(config + admin_table(moved.port))
+        gateway.signal(signal.SIGHUP)
+        assert gateway.wait_until_it_says("worker 0 tries")
+        # It waits for the first one, after which this server ends.
+        with Client(("127.0.0.1", admin.port)) as client:
+            client.send(get(b"/api/reload", method=b"POST", host=b"localhost"))
+            assert gateway.wait_until_it_says("event 1: reload done")
+            assert gateway.wait_until_it_says("event 2: reload done")
