@@ -91,4 +91,4 @@ class Events:
 
     def go_on_from(self, history: Iterable[Event]) -> None:
         """What happened in the gateway whose place this one has taken; its own events stay behind that."""
-        self.last.extendleft(reversed(list(history)))
+        self.last = deque((*history, *self.last), maxlen=_LAST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fastgw.runtime.events import DONE, Events
 from tests.support.admin import Admin, admin_table
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
@@ -47,3 +48,15 @@ def test_upstreams_and_workers_that_ran_before_they_were_counted_never_were(tmp_
             assert now["worker_loop_lag_seconds_count", "0"] > 0
             gateway.rewrite(config(backend.address))
             assert gateway.command("reload").returncode == 0
+
+
+def test_the_upgrade_itself_was_forgotten_behind_twenty_events() -> None:
+    old, new = Events(), Events()
+    for _ in range(25):
+        old.add("reload", DONE, "")
+    upgrade = old.next("upgrade", DONE, "")
+    new.add("worker", DONE, "its own")
+    new.go_on_from([*old.last, upgrade])
+    assert [event.detail for event in list(new.last)[-2:]] == ["", "its own"]
+    assert list(new.last)[-2] == upgrade
+    assert new.next("reload", DONE, "").number == upgrade.number + 1
