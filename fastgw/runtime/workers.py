@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastgw import __version__
-from fastgw.counters import HEARTBEAT
+from fastgw.counters import ACCEPTED, CLOSED, HEARTBEAT
 from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime import messages as m
 from fastgw.runtime import shared_memory
@@ -198,6 +198,10 @@ class Workers:
             return f"can't be started: {error.strerror}"
         await _first_of(process.wait(), process.leaving.wait(), self._stopping.wait())
         self._serving.pop(number, None)
+        if process.ended.done():
+            # Its connections have ended with it, and nobody else counts them.
+            column = self._memory.column(number)
+            column[CLOSED] = column[ACCEPTED]
         leaving = asyncio.create_task(self._see_off(process))
         self._seeing_off.add(leaving)
         leaving.add_done_callback(self._seeing_off.discard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from fastgw.runtime.events import DONE, Events
@@ -60,3 +62,20 @@ def test_the_upgrade_itself_was_forgotten_behind_twenty_events() -> None:
     assert [event.detail for event in list(new.last)[-2:]] == ["", "its own"]
     assert list(new.last)[-2] == upgrade
     assert new.next("reload", DONE, "").number == upgrade.number + 1
+
+
+def test_connections_of_a_worker_that_was_killed_stayed_open_for_ever(tmp_path: Path) -> None:
+    admin = Admin(free_port())
+    with GatewayProcess(config() + admin_table(admin.port), tmp_path) as gateway:
+        clients = [Client(gateway.address) for _ in range(3)]
+        for client in clients:
+            assert client.ask(get()).status == 502
+        assert eventually(lambda: admin.samples()["worker_connections", "0"] == 3)
+        os.kill(gateway.worker_pid(), signal.SIGKILL)
+        for client in clients:
+            client.close()
+        assert gateway.wait_until_it_says("event 1: worker lost")
+        assert eventually(lambda: admin.samples().get(("worker_connections", "0")) == 0)
+        with Client(gateway.address) as client:
+            assert client.ask(get()).status == 502
+            assert eventually(lambda: admin.samples()["worker_connections", "0"] == 1)
