@@ -573,6 +573,7 @@ class Exchange:
             self.trace.answered(response.status, self.upstream_started + self.upstream_s)
         self.status = response.status
         self.answer = BEGUN
+        self.in_pieces = True
         self.bytes_out = len(first)
         self.deadline = 0.0
         if self.pool is not None and self.pool.observer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from fastgw.runtime.events import DONE, Events
@@ -11,7 +12,9 @@ from tests.support.admin import Admin, admin_table
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
 from tests.support.observe import eventually
+from tests.support.played import PlayedBackend
 from tests.support.troubled import Troubled
+from tests.support.websocket import SWITCHED, WEBSOCKET
 
 
 def config(endpoint: str = "127.0.0.1:1") -> str:
@@ -79,3 +82,21 @@ def test_connections_of_a_worker_that_was_killed_stayed_open_for_ever(tmp_path: 
         with Client(gateway.address) as client:
             assert client.ask(get()).status == 502
             assert eventually(lambda: admin.samples()["worker_connections", "0"] == 1)
+
+
+def test_the_life_of_a_tunnel_was_the_gateway_s_own_share(tmp_path: Path, played: PlayedBackend) -> None:
+    admin = Admin(free_port())
+    with GatewayProcess(config(played.address) + admin_table(admin.port), tmp_path) as gateway:
+        with Client(gateway.address) as client:
+            client.send(get(b"/", *WEBSOCKET))
+            backend = played.accept()
+            backend.read_until(b"\r\n\r\n")
+            backend.send(SWITCHED)
+            assert client.read_answer().status == 101
+            time.sleep(0.5)
+            backend.close()
+            client.read_to_end()
+        assert eventually(lambda: admin.samples().get(("requests_total", "all", "GET", "1xx")) == 1)
+        now = admin.samples()
+        assert now["request_duration_seconds_sum", "all"] >= 0.5
+        assert now.get(("own_duration_seconds_sum", "all"), 0.0) < 0.1
