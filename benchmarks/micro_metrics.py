@@ -98,7 +98,7 @@ def scraped(routes: int, workers: int) -> tuple[float, int]:
         rows.flush()
     facts = [WorkerFacts(number, 1, [0] * COLUMN_SIZE) for number in range(workers)]
     traces = cast(TraceKeeper, SimpleNamespace(exported=0, lost=0))
-    collector = Collector(layout, cast(Events, SimpleNamespace(counts={})), traces)
+    collector = Collector(layout.counted(), cast(Events, SimpleNamespace(counts={})), traces)
     began = thread_time()
     body = exposed(collector.families(facts, {}, ()), openmetrics=True)
     return thread_time() - began, body.count(b"\n")

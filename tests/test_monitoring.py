@@ -35,7 +35,7 @@ def exposed_names() -> set[str]:
     layout = LayoutKeeper(1)
     layout.adopt(keys_of(snapshot), 0.0)
     traces = cast(TraceKeeper, SimpleNamespace(exported=0, lost=0))
-    families = Collector(layout, Events(), traces).families([WorkerFacts(0, 1, [0] * COLUMN_SIZE)], {}, ())
+    families = Collector(layout.counted(), Events(), traces).families([WorkerFacts(0, 1, [0] * COLUMN_SIZE)], {}, ())
     return {family.name + suffix for family in families for suffix in _SUFFIXES.get(family.kind, ("",))}
 
 

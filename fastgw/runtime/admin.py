@@ -24,13 +24,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastgw.config.values import WEIGHT_MAX
-from fastgw.runtime.exposition import OPENMETRICS, PROMETHEUS, exposed
+from fastgw.runtime.exposition import OPENMETRICS, PROMETHEUS
 from fastgw.runtime.reloads import Over
 
 if TYPE_CHECKING:
     from fastgw.config.admin import AdminSettings
     from fastgw.runtime.events import Event, Events
-    from fastgw.runtime.exposition import Family
 
 # What comes when nothing happens, so that a proxy between keeps the connection.
 _HEARTBEAT_S = 15.0
@@ -62,10 +61,10 @@ class Gate(Protocol):
     def status(self) -> dict[str, Any]:
         """What `fastgw status` shows."""
 
-    def families(self) -> list[Family]:
-        """The metrics, as they are now."""
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """The metrics as they are now, in one format or the other."""
 
-    def routes(self) -> list[dict[str, Any]]:
+    async def routes(self) -> list[dict[str, Any]]:
         """The routing table, in the order of matching."""
 
     def upstreams(self) -> list[dict[str, Any]]:
@@ -210,14 +209,14 @@ class _Api:
 
     async def metrics(self, request: Request) -> Response:
         openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
-        body = exposed(self._gate.families(), openmetrics)
+        body = await self._gate.metrics(openmetrics)
         return Response(body, headers={"Content-Type": OPENMETRICS if openmetrics else PROMETHEUS})
 
     async def status(self, _request: Request) -> Response:
         return answer(self._gate.status())
 
     async def routes(self, _request: Request) -> Response:
-        return answer(self._gate.routes())
+        return answer(await self._gate.routes())
 
     async def upstreams(self, _request: Request) -> Response:
         return answer(self._gate.upstreams())

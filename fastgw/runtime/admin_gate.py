@@ -13,6 +13,7 @@ from fastgw.config.table_diff import shown
 from fastgw.errors import ConfigError
 from fastgw.runtime.aside import aside
 from fastgw.runtime.explain import explain
+from fastgw.runtime.exposition import exposed
 from fastgw.runtime.metrics import Collector
 from fastgw.runtime.reloads import tested
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from fastgw.runtime.events import Event, Events
-    from fastgw.runtime.exposition import Family
     from fastgw.runtime.overview import Overview
     from fastgw.runtime.reloads import Reloads
     from fastgw.runtime.status import Status
@@ -38,19 +38,24 @@ class GatewayGate:
         self._reloads = reloads
         self._workers = workers
         self._events = events
-        self._collector = Collector(workers.rows, events, reloads.traces)
         self._directory = directory
+        # One scrape after the other: they would only share a processor, with all else that the supervisor does.
+        self._scraping = asyncio.Lock()
         self._changes: set[asyncio.Task[Event]] = set()
 
     def status(self) -> dict[str, Any]:
         return self._status.now()
 
-    def families(self) -> list[Family]:
-        certificates = self._reloads.loaded.certificates
-        return self._collector.families(self._overview.workers(), self._workers.unhealthy, certificates)
+    async def metrics(self, openmetrics: bool) -> bytes:
+        async with self._scraping:
+            collector = Collector(self._workers.rows.counted(), self._events, self._reloads.traces)
+            workers, unhealthy = self._overview.workers(), self._workers.unhealthy
+            certificates = self._reloads.loaded.certificates
+            return await aside(lambda: exposed(collector.families(workers, unhealthy, certificates), openmetrics))
 
-    def routes(self) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(row) for row in routing_table(self._reloads.loaded)]
+    async def routes(self) -> list[dict[str, Any]]:
+        loaded = self._reloads.loaded
+        return await aside(lambda: [dataclasses.asdict(row) for row in routing_table(loaded)])
 
     def upstreams(self) -> list[dict[str, Any]]:
         return self._overview.upstreams()

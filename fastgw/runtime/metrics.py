@@ -18,7 +18,7 @@ from fastgw.runtime.exposition import HISTOGRAM as HISTOGRAM_KIND
 if TYPE_CHECKING:
     from fastgw.config.load import ListenerCertificate
     from fastgw.runtime.events import Events
-    from fastgw.runtime.row_layout import LayoutKeeper
+    from fastgw.runtime.row_layout import Counted
     from fastgw.runtime.traces import TraceKeeper
 
 STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -35,10 +35,10 @@ class WorkerFacts:
 
 
 class Collector:
-    """`layout` is where the rows are."""
+    """Of one scrape, which may be in a thread of its own: with thousands of routes it takes a while."""
 
-    def __init__(self, layout: LayoutKeeper, events: Events, traces: TraceKeeper) -> None:
-        self._layout = layout
+    def __init__(self, counted: Counted, events: Events, traces: TraceKeeper) -> None:
+        self._counted = counted
         self._traces = traces
         self._events = events
 
@@ -61,8 +61,8 @@ class Collector:
 
     def _names(self, kind: str) -> list[tuple[str, str, list[int]]]:
         """Upstream (of an endpoint), name, and row."""
-        keys = [key for key in self._layout.layout.places if key[0] == kind]
-        return [(of, name, self._layout.sums((kind, of, name))) for _, of, name in keys]
+        keys = [key for key in self._counted.places if key[0] == kind]
+        return [(of, name, self._counted.sums((kind, of, name))) for _, of, name in keys]
 
     def _routes(self) -> list[Family]:
         requests = Family("fastgw_requests", COUNTER, "Ended exchanges; the route is empty where none has matched.")
@@ -105,8 +105,8 @@ class Collector:
         half = Family(
             "fastgw_upstream_breaker_half_open", GAUGE, "In how many workers the breaker lets trials through."
         )
-        for key in [key for key in self._layout.layout.places if key[0] == UPSTREAM]:
-            rows = self._layout.of_each_worker(key)
+        for key in [key for key in self._counted.places if key[0] == UPSTREAM]:
+            rows = self._counted.of_each_worker(key)
             upstream = labels({"upstream": key[2]})
             queued.add_labelled(sum(row[counters.QUEUED] for row in rows), upstream)
             waited.add_labelled(sum(row[counters.WAITED] for row in rows), upstream)
@@ -154,8 +154,10 @@ class Collector:
         memory = Family("fastgw_worker_resident_memory_bytes", GAUGE, "Memory of the worker's process.", "bytes")
         lag_help = "By how much the worker's event loop is late for what it has planned."
         lag = Family("fastgw_worker_loop_lag_seconds", HISTOGRAM_KIND, lag_help, "seconds")
-        rows = self._layout.of_each_worker((WORKER, "", ""))
-        for worker in workers:
+        key = (WORKER, "", "")
+        # Not where a reload has just ended all this, and its last answer is asked for.
+        rows = self._counted.of_each_worker(key) if key in self._counted.places else []
+        for worker in workers if rows else ():
             column, row, name = worker.column, rows[worker.number], labels({"worker": str(worker.number)})
             _add_classes(requests, column, counters.EXCHANGES, name)
             accepted.add_labelled(column[counters.ACCEPTED], name)
@@ -172,7 +174,7 @@ class Collector:
         build = Family("fastgw_build", INFO, "The program that runs.")
         build.add(1, version=__version__, python=platform.python_version())
         events = Family("fastgw_events", COUNTER, "Reloads, upgrades, workers that died and so on, by outcome.")
-        for (kind, outcome), count in sorted(self._events.counts.items()):
+        for (kind, outcome), count in sorted(dict(self._events.counts).items()):
             events.add(count, kind=kind, outcome=outcome)
         expiry_help = "When a listener's certificate expires, in seconds since 1970."
         expiry = Family("fastgw_certificate_expiry_timestamp_seconds", GAUGE, expiry_help, "seconds")

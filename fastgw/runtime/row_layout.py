@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fastgw.counters import ENDPOINT, LISTENER, ROUTE, SIZES, UPSTREAM, WORKER
@@ -58,6 +58,26 @@ def keys_of(snapshot: Snapshot) -> list[Key]:
     return keys
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Reads what the `workers` have counted by a layout, in any thread, whatever layouts come after it."""
+
+    places: Mapping[Key, int]
+    cells: memoryview
+    workers: int
+
+    def of_each_worker(self, key: Key) -> list[list[int]]:
+        """A row, as each worker has filled it."""
+        place, size = self.places[key], SIZES[key[0]]
+        cells = self.cells[place : place + size * self.workers].tolist()
+        return [cells[begin : begin + size] for begin in range(0, len(cells), size)]
+
+    def sums(self, key: Key) -> list[int]:
+        """A row, over all workers."""
+        rows = self.of_each_worker(key)
+        return rows[0] if len(rows) == 1 else [sum(cells) for cells in zip(*rows, strict=True)]
+
+
 class LayoutKeeper:
     """The supervisor's side: gives out places, and reads what stands there, summed up over all workers."""
 
@@ -97,13 +117,14 @@ class LayoutKeeper:
         self.memory.cells[place : place + length] = memoryview(bytes(length * _CELL_BYTES)).cast("Q")
         return place
 
+    def counted(self) -> Counted:
+        """What is counted by the layout of now."""
+        return Counted(self.layout.places, self.memory.cells, self._workers)
+
     def of_each_worker(self, key: Key) -> list[list[int]]:
         """A row, as each worker has filled it."""
-        place, size = self.layout.places[key], SIZES[key[0]]
-        cells = self.memory.cells[place : place + size * self._workers].tolist()
-        return [cells[begin : begin + size] for begin in range(0, len(cells), size)]
+        return self.counted().of_each_worker(key)
 
     def sums(self, key: Key) -> list[int]:
         """A row, over all workers."""
-        rows = self.of_each_worker(key)
-        return rows[0] if len(rows) == 1 else [sum(cells) for cells in zip(*rows, strict=True)]
+        return self.counted().sums(key)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from fastgw.runtime import admin_gate
 from fastgw.runtime.events import DONE, Events
+from fastgw.runtime.row_layout import LayoutKeeper
 from tests.support.admin import Admin, admin_table
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
@@ -100,3 +108,23 @@ def test_the_life_of_a_tunnel_was_the_gateway_s_own_share(tmp_path: Path, played
         now = admin.samples()
         assert now["request_duration_seconds_sum", "all"] >= 0.5
         assert now.get(("own_duration_seconds_sum", "all"), 0.0) < 0.1
+
+
+def test_a_scrape_of_many_routes_kept_the_supervisor_from_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_threads: list[threading.Thread] = []
+
+    def exposed(_families: object, _openmetrics: bool) -> bytes:
+        in_threads.append(threading.current_thread())
+        return b"text"
+
+    monkeypatch.setattr(admin_gate, "exposed", exposed)
+    workers = SimpleNamespace(rows=LayoutKeeper(1), unhealthy={})
+    overview = SimpleNamespace(workers=list)
+    reloads = SimpleNamespace(loaded=SimpleNamespace(certificates=()))
+    parts: list[Any] = [None, overview, reloads, workers, Events(), Path()]
+
+    async def scrape() -> bytes:
+        return await admin_gate.GatewayGate(*parts).metrics(False)
+
+    assert asyncio.run(scrape()) == b"text"
+    assert threading.main_thread() not in in_threads
