@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastgw.config.admin import AdminSettings
 
 _BACKLOG = 64
+# Of a request's head. Browsers send cookies of all that they have met on this host.
+_HEAD_MAX = 64 * 1024
 # What a request that is under way may take when the server stops.
 _GRACE_S = 1
 # How long the address of a gateway that was replaced is waited for.
@@ -109,7 +111,9 @@ class AdminServer:
         config = uvicorn.Config(
             self._make_app(settings),
             loop="none",
-            http="httptools",
+            # Not httptools: with that a head has no end, and whoever gets here, without a token, all of our memory.
+            http="h11",
+            h11_max_incomplete_event_size=_HEAD_MAX,
             ws="none",
             lifespan="off",
             log_config=None,

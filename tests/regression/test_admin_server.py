@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from pathlib import Path
 
-from tests.support.admin import Admin, admin_table
+from tests.support.admin import TOKEN, Admin, admin_table
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
-from tests.support.observe import eventually
+from tests.support.observe import eventually, resident_bytes
 
 _CONFIG = f"""
     [server]
@@ -78,3 +79,16 @@ def test_whoever_listened_to_events_was_cut_off_with_a_traceback(tmp_path: Path)
             assert listener.read_to_end().endswith(b"\r\n0\r\n\r\n")
         assert gateway.wait() == 0
         assert "Traceback" not in gateway.stderr
+
+
+def test_a_head_without_an_end_took_the_supervisor_s_memory(tmp_path: Path) -> None:
+    admin = Admin(free_port(), TOKEN)
+    with GatewayProcess(_CONFIG + admin_table(admin.port, f'token = "{TOKEN}"'), tmp_path) as gateway:
+        before = resident_bytes(gateway.pid)
+        with Client(("127.0.0.1", admin.port)) as stranger:
+            stranger.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
+            with contextlib.suppress(ConnectionError):
+                for number in range(100):
+                    stranger.send(b"".join(b"X-%d-%d: %b\r\n" % (number, one, b"a" * 8000) for one in range(64)))
+        assert admin.get("/healthz") == {"status": "ok"}
+        assert resident_bytes(gateway.pid) - before < 16 * 1024 * 1024
