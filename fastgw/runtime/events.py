@@ -18,6 +18,11 @@ LOST = "lost"
 FAILED = "failed"
 WAITS = "waits"
 
+# What is counted from 0 on: a counter that begins at 1 has not grown yet for Prometheus, so that nobody is told.
+_COUNTED = (
+    *(("reload", DONE), ("reload", REFUSED), ("upgrade", DONE), ("upgrade", REFUSED)),
+    *(("worker", LOST), ("acme", DONE), ("acme", FAILED)),
+)
 # How many are remembered.
 _LAST = 20
 # By how many a listener may be behind.
@@ -42,7 +47,7 @@ class Events:
     def __init__(self) -> None:
         self.last: deque[Event] = deque(maxlen=_LAST)
         # How many there were of each kind and outcome.
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter(dict.fromkeys(_COUNTED, 0))
         self._listening: set[asyncio.Queue[Event | None]] = set()
 
     def next(self, kind: str, outcome: str, detail: str) -> Event:

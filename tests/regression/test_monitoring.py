@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from fastgw.runtime import admin_gate
-from fastgw.runtime.events import DONE, Events
+from fastgw.runtime.events import DONE, LOST, REFUSED, Events
+from fastgw.runtime.exposition import exposed
+from fastgw.runtime.metrics import Collector
 from fastgw.runtime.row_layout import LayoutKeeper
 from tests.support.admin import Admin, admin_table
 from tests.support.client import Client, get
@@ -113,11 +115,11 @@ def test_the_life_of_a_tunnel_was_the_gateway_s_own_share(tmp_path: Path, played
 def test_a_scrape_of_many_routes_kept_the_supervisor_from_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
     in_threads: list[threading.Thread] = []
 
-    def exposed(_families: object, _openmetrics: bool) -> bytes:
+    def write(_families: object, _openmetrics: bool) -> bytes:
         in_threads.append(threading.current_thread())
         return b"text"
 
-    monkeypatch.setattr(admin_gate, "exposed", exposed)
+    monkeypatch.setattr(admin_gate, "exposed", write)
     workers = SimpleNamespace(rows=LayoutKeeper(1), unhealthy={})
     overview = SimpleNamespace(workers=list)
     reloads = SimpleNamespace(loaded=SimpleNamespace(certificates=()))
@@ -128,3 +130,15 @@ def test_a_scrape_of_many_routes_kept_the_supervisor_from_all_else(monkeypatch: 
 
     assert asyncio.run(scrape()) == b"text"
     assert threading.main_thread() not in in_threads
+
+
+def test_the_first_refused_reload_and_the_first_dead_worker_fired_no_alert() -> None:
+    def shown() -> str:
+        return exposed(Collector(LayoutKeeper(1).counted(), events).families([], {}, ()), False).decode()
+
+    events = Events()
+    for kind, outcome in (("reload", REFUSED), ("worker", LOST)):
+        # Prometheus sees a counter grow only from a value that it has seen.
+        assert f'fastgw_events_total{{kind="{kind}",outcome="{outcome}"}} 0\n' in shown()
+        events.add(kind, outcome, "")
+        assert f'fastgw_events_total{{kind="{kind}",outcome="{outcome}"}} 1\n' in shown()
