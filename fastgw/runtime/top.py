@@ -18,9 +18,9 @@ def screen(before: Look, now: Look, width: int, height: int) -> str:
     seconds = now["at"] - before["at"]
     blocks = [
         [_head(before, now, seconds)],
-        _table(_ROUTE_COLUMNS, _routes(before, now, seconds)),
-        _table(_ENDPOINT_COLUMNS, _endpoints(before, now, seconds)),
-        _table(_WORKER_COLUMNS, _workers(before, now, seconds)),
+        _table(_ROUTE_COLUMNS, _routes(before, now, seconds), seconds),
+        _table(_ENDPOINT_COLUMNS, _endpoints(before, now, seconds), seconds),
+        _table(_WORKER_COLUMNS, _workers(before, now, seconds), seconds),
     ]
     events = [f"{one['at']}  {one['kind']} {one['outcome']}: {one['detail'].splitlines()[0]}" for one in now["events"]]
     blocks.append(list(reversed(events[-3:])))
@@ -29,14 +29,15 @@ def screen(before: Look, now: Look, width: int, height: int) -> str:
 
 
 def _fitted(blocks: list[list[str]], height: int) -> list[str]:
-    """The longest blocks are cut, one line at a time, until all have a place."""
+    """The longest blocks are cut, one line at a time, until all have a place; where that is none for two lines of each,
+    the first blocks have it."""
     while sum(map(len, blocks)) + len(blocks) - 1 > height and max(map(len, blocks)) > 2:
         longest = max(blocks, key=len)
         longest.pop()
     lines: list[str] = []
     for block in blocks:
         lines += ["", *block] if lines else block
-    return lines
+    return lines[: max(1, height)]
 
 
 def _head(before: Look, now: Look, seconds: float) -> str:
@@ -50,9 +51,12 @@ def _head(before: Look, now: Look, seconds: float) -> str:
 
 # The tables: columns with their heads, and whether they hold numbers; rows of texts.
 
-_ROUTE_COLUMNS = ("ROUTE", ">REQ/S", ">FAILED", ">P50", ">P99", ">OWN P50", ">OWN P99")
-_ENDPOINT_COLUMNS = ("UPSTREAM", "ENDPOINT", "STATE", ">REQ/S", ">ACTIVE", ">IDLE", ">HEAD P50", ">HEAD P99")
-_WORKER_COLUMNS = ("WORKER", ">PID", ">CPU", ">MEMORY", ">CONNECTIONS", ">REQ/S", ">LAG P99")
+_RATE = ">REQ/S"
+# What stands there where there are no rates.
+_COUNT = ">REQUESTS"
+_ROUTE_COLUMNS = ("ROUTE", _RATE, ">FAILED", ">P50", ">P99", ">OWN P50", ">OWN P99")
+_ENDPOINT_COLUMNS = ("UPSTREAM", "ENDPOINT", "STATE", _RATE, ">ACTIVE", ">IDLE", ">HEAD P50", ">HEAD P99")
+_WORKER_COLUMNS = ("WORKER", ">PID", ">CPU", ">MEMORY", ">CONNECTIONS", _RATE, ">LAG P99")
 
 
 def _routes(before: Look, now: Look, seconds: float) -> list[list[str]]:
@@ -120,9 +124,11 @@ def _workers(before: Look, now: Look, seconds: float) -> list[list[str]]:
     return rows
 
 
-def _table(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
+def _table(columns: Sequence[str], rows: list[list[str]], seconds: float) -> list[str]:
     if not rows:
         return []
+    if not seconds:
+        columns = [_COUNT if column == _RATE else column for column in columns]
     heads = [column.lstrip(">") for column in columns]
     widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
     return [
