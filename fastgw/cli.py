@@ -122,18 +122,24 @@ def top(config: Path | None, once: bool, as_json: bool) -> None:
     if once or not (sys.stdin.isatty() and sys.stdout.isatty()):
         click.echo(screen(before, before, _WIDE, _LONG))
         return
+    from fastgw.runtime.control import NotRunning, ask  # noqa: PLC0415
     from fastgw.runtime.terminal import show  # noqa: PLC0415
 
-    looks = [before]
+    looks, path = [before], _config_path(config)
 
     def draw(width: int, height: int) -> str:
-        now = _ask(config, "summary")
+        now = ask(path, "summary")
         earlier = looks[0] if now["at"] - looks[0]["at"] > _LOOK_S / 2 else now
         looks.append(now)
         del looks[:-_LOOKS_BACK]
         return screen(earlier, now, width, height)
 
-    show(draw, _LOOK_S)
+    try:
+        show(draw, _LOOK_S)
+    except NotRunning as error:
+        # Only now: what is said before is on a screen that goes.
+        click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 @cli.command(options_metavar="[--upstream NAME] [--undo] [--weight N] [--json]")
