@@ -7,13 +7,15 @@ import os
 import select
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable, Iterator
 
 # ECMA-48: the alternate screen, and without a cursor; to its top; what is left of a line, and of the screen.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
-_QUIT = (b"q", b"Q", b"\x1b", b"\x03")
+_QUIT = (b"q", b"Q", b"\x03")
+_ESCAPE = b"\x1b"
 
 
 def show(draw: Callable[[int, int], str], seconds: float) -> None:
@@ -24,8 +26,20 @@ def show(draw: Callable[[int, int], str], seconds: float) -> None:
             lines = draw(width, height - 1).split("\n")
             sys.stdout.write(_HOME + "".join(f"{line}{_REST_OF_LINE}\n" for line in lines) + _REST_OF_SCREEN)
             sys.stdout.flush()
-            if select.select([sys.stdin], [], [], seconds)[0] and os.read(sys.stdin.fileno(), 64)[:1] in _QUIT:
+            if _is_ended_within(seconds):
                 return
+
+
+def _is_ended_within(seconds: float) -> bool:
+    """Waits as long, whatever other keys are pressed: rates are of whole seconds."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if select.select([sys.stdin], [], [], left)[0]:
+            keys = os.read(sys.stdin.fileno(), 64)
+            # Arrows begin with an Escape. Nothing comes from a terminal that is gone.
+            if keys in (b"", _ESCAPE) or keys[:1] in _QUIT:
+                return True
+    return False
 
 
 @contextlib.contextmanager

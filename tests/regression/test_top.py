@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 
 from fastgw.runtime.top import screen
 from tests.runtime.test_top import look, route
+from tests.support.admin import with_admin
+from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
 
 _CONFIG = f"""
@@ -99,3 +102,24 @@ def test_why_it_ends_was_told_on_the_screen_that_goes_with_it(tmp_path: Path) ->
         assert running.process.wait(10) == 1
         assert running.shows("no gateway runs")
         assert "no gateway runs" in running.shown.rpartition("\x1b[?1049l")[2]
+
+
+def test_any_key_showed_counts_as_rates_and_an_arrow_ended_it(tmp_path: Path) -> None:
+    text, _ = with_admin(_CONFIG)
+    with GatewayProcess(text, tmp_path) as gateway:
+        with Client(gateway.address) as client:
+            for _ in range(5000):
+                client.ask(get())
+        time.sleep(1.0)
+        with top(gateway) as running:
+            assert running.shows("WORKER", 3)
+            already = len(running.shown)
+            for _ in range(10):
+                running.press(b"x\x1b[A")
+                time.sleep(0.05)
+            assert running.shows("WORKER", 5)
+            lines = re.findall(r"^fixed .*", running.shown[already:].replace("\r", ""), re.M)
+            assert lines
+            assert not [line for line in lines if "5,000" in line]
+            running.press(b"q")
+            assert running.process.wait(10) == 0
