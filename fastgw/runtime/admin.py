@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hmac
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from ipaddress import ip_address
@@ -51,6 +52,8 @@ _PAGE_HEADERS = {
 }
 # What tells nothing, and takes no token.
 _OPEN = frozenset(("/healthz", "/readyz", *_PAGES))
+# A number; more digits are none of ours.
+_EVENT_ID = re.compile(r"[0-9]{1,18}")
 # Of what is posted: a configuration with 100,000 routes has 15 MB.
 _BODY_MAX = 64 * 1024 * 1024
 
@@ -243,8 +246,8 @@ class _Api:
         return answer(self._gate.summary())
 
     async def events(self, request: Request) -> Response:
-        last = request.headers.get("last-event-id", "")
-        stream = _told(self._gate.events(), int(last) if last.isdecimal() else 0)
+        events, last = self._gate.events(), request.headers.get("last-event-id", "")
+        stream = _told(events, int(last) if _EVENT_ID.fullmatch(last) else 0)
         return StreamingResponse(stream, headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
 
     async def config(self, _request: Request) -> Response:
@@ -285,6 +288,9 @@ class _Api:
 async def _told(events: Events, last: int) -> AsyncIterator[bytes]:
     """Server-sent events (HTML, section 9.2): those that are remembered and came after `last`, and all that come."""
     with events.listening() as queue:
+        if last > max((event.number for event in events.last), default=0):
+            # That was of a gateway before this one.
+            last = 0
         for event in tuple(events.last):
             if event.number > last:
                 yield _message(event)

@@ -142,3 +142,14 @@ def test_the_first_refused_reload_and_the_first_dead_worker_fired_no_alert() -> 
         assert f'fastgw_events_total{{kind="{kind}",outcome="{outcome}"}} 0\n' in shown()
         events.add(kind, outcome, "")
         assert f'fastgw_events_total{{kind="{kind}",outcome="{outcome}"}} 1\n' in shown()
+
+
+def test_whoever_came_back_after_a_restart_was_told_nothing_of_what_had_happened_since(tmp_path: Path) -> None:
+    admin = Admin(free_port())
+    with GatewayProcess(config() + admin_table(admin.port), tmp_path) as gateway:
+        assert gateway.command("reload").returncode == 0
+        for last in (b"7", b"9" * 5000):
+            with Client(("127.0.0.1", admin.port)) as client:
+                client.send(get(b"/api/events", b"Last-Event-ID: " + last, host=b"localhost"))
+                assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+                assert client.read_until(b"\n\n").partition(b"\r\n")[2].startswith(b"id: 1\nevent: reload\n")
