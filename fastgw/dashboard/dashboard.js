@@ -11,6 +11,8 @@ const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("fastgw-token") || "";
 const looks = [];
 const rates = [];
+// Whether the routing table may be another one by now.
+let isStale = false;
 
 // Asking.
 
@@ -277,6 +279,7 @@ function happened(message) {
     .map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]));
   if (!fields.data) return "";
   const event = JSON.parse(fields.data);
+  if (["reload", "upgrade"].includes(event.kind) && event.outcome === "done") isStale = true;
   const item = document.createElement("li");
   const when = document.createElement("time");
   when.dateTime = event.at;
@@ -341,9 +344,14 @@ async function run() {
   for (;;) {
     try {
       await look();
+      if (isStale) {
+        isStale = false;
+        await drawOnce();
+      }
       showState("", "");
     } catch (error) {
       if (error instanceof Unauthorized) return askForToken();
+      isStale = true;
       showState("the gateway does not answer", "bad");
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));

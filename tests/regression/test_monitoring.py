@@ -19,6 +19,7 @@ from fastgw.runtime.exposition import exposed
 from fastgw.runtime.metrics import Collector
 from fastgw.runtime.row_layout import LayoutKeeper
 from tests.support.admin import Admin, admin_table
+from tests.support.browser import Browser
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
 from tests.support.observe import eventually
@@ -153,3 +154,15 @@ def test_whoever_came_back_after_a_restart_was_told_nothing_of_what_had_happened
                 client.send(get(b"/api/events", b"Last-Event-ID: " + last, host=b"localhost"))
                 assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
                 assert client.read_until(b"\n\n").partition(b"\r\n")[2].startswith(b"id: 1\nevent: reload\n")
+
+
+def test_the_dashboard_s_routing_table_stayed_as_it_was_when_the_page_came(tmp_path: Path) -> None:
+    admin = Admin(free_port())
+    text = config() + admin_table(admin.port)
+    with GatewayProcess(text, tmp_path) as gateway, Browser(tmp_path) as browser:
+        browser.go(f"http://127.0.0.1:{admin.port}/")
+        assert browser.shows("#table", "all")
+        gateway.rewrite(text + '[[routes]]\nname = "another"\npath = "/another"\nrespond.body = "ok"\n')
+        assert gateway.command("reload").returncode == 0
+        assert browser.shows("#table", "another")
+        assert browser.complaints == []
