@@ -9,11 +9,14 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from fastgw.config.positions import Path, Positions
+from fastgw.config.secrets import HIDDEN, written_out
 
 __all__ = ["Document", "Path", "holds", "touches"]
 
 # Shorter ones are no secrets, and would be found in every other word.
 _MASKED_LENGTH_MIN = 4
+# The same of those that are written out, which may be words that stand elsewhere, too.
+_WRITTEN_LENGTH_MIN = 8
 
 
 @dataclass
@@ -57,11 +60,20 @@ class Document:
         return any(path[: len(secret)] == secret or secret[: len(path)] == path for secret in self.secrets)
 
     def mask(self, text: str) -> str:
-        """A text with every value that came from outside replaced by what the file writes for it."""
-        for path in sorted(self.secrets, key=lambda path: -len(self.secrets[path])):
-            if len(self.secrets[path]) >= _MASKED_LENGTH_MIN:
-                text = text.replace(self.secrets[path], str(self.written(path)))
+        """A text with every value that came from outside replaced by what the file writes for it, and without secrets
+        that the file writes out."""
+        for secret, instead in self._masks:
+            text = text.replace(secret, instead)
         return text
+
+    @cached_property
+    def _masks(self) -> list[tuple[str, str]]:
+        """What is replaced, and by what; the longest first."""
+        masks = {literal: HIDDEN for literal in written_out(self.raw) if len(literal) >= _WRITTEN_LENGTH_MIN}
+        for path, secret in self.secrets.items():
+            if len(secret) >= _MASKED_LENGTH_MIN:
+                masks[secret] = str(self.written(path))
+        return sorted(masks.items(), key=lambda one: -len(one[0]))
 
     def masked(self, value: Any) -> Any:
         """The same for all texts in plain data."""

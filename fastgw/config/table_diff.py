@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -26,10 +25,9 @@ from fastgw.config.discovery import Discover
 from fastgw.config.document import Document, Path
 from fastgw.config.problems import path_text, whole_toml_text
 from fastgw.config.route_checks import json_text
+from fastgw.config.secrets import HEADER_TABLES, shown
 from fastgw.config.sticky import Sticky
 from fastgw.config.table import Table
-
-HIDDEN = "(hidden)"
 
 # By table and key: names of files, which may be relative.
 _FILES = {
@@ -40,12 +38,6 @@ _FILES = {
 _NO_FILES = ("stdout", "off")
 # Lists whose order says something.
 _ORDERED = {(AccessLog, "fields"), (Sticky, "secret"), (schema.ListenerTls, "certificates")}
-# Keys whose values are nobody's business, and headers that carry such.
-_SECRET_KEYS = frozenset(("secret", "hmac_key", "token"))
-_SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"))
-_REFERENCE = re.compile(r"\$\{[^{}]*\}")
-# Tables of headers, whose names are told apart without regard to case.
-_HEADERS = frozenset(("headers", "set", "add"))
 _OTHER_VALUE = "another value"
 # The key whose value is no table of ours, whatever it is.
 _ANY_VALUE = "json"
@@ -99,7 +91,7 @@ def _value_changes(
     if isinstance(old, Table) and isinstance(new, Table):
         yield from table_changes(old, new, where)
     elif isinstance(old, dict) and isinstance(new, dict) and name != _ANY_VALUE:
-        yield from _dict_changes(old, new, where, name in _HEADERS)
+        yield from _dict_changes(old, new, where, name in HEADER_TABLES)
     elif table is schema.Upstream and name == "endpoints":
         yield from _endpoint_changes(old, new, where)
     else:
@@ -165,7 +157,7 @@ def meaning(value: Any, base: FilePath, table: type[Table], key: str) -> Hashabl
         items = [meaning(item, base, table, key) for item in value]
         return tuple(items) if (table, key) in _ORDERED else frozenset(items)
     if isinstance(value, dict):
-        return frozenset((name.lower() if key in _HEADERS else name, item) for name, item in value.items())
+        return frozenset((name.lower() if key in HEADER_TABLES else name, item) for name, item in value.items())
     # True is 1 for Python, and not for anybody else.
     return isinstance(value, bool), value
 
@@ -209,19 +201,6 @@ def written(document: Document, path: Path) -> str:
     """A value as the file writes it, but for secrets."""
     names = ["", "", *(part for part in path if isinstance(part, str))]
     return whole_toml_text(shown(document.written(path), names[-1], names[-2]))
-
-
-def shown(value: object, key: str = "", table: str = "") -> object:
-    """Plain data as the file writes it, but for secrets: what `${...}` brings in is none. `key` and `table` are what
-    it is under."""
-    if isinstance(value, dict):
-        return {name: shown(item, name, key) for name, item in value.items()}
-    if isinstance(value, list):
-        return [shown(item, key, table) for item in value]
-    is_secret = key in _SECRET_KEYS or (table in _HEADERS and key.lower() in _SECRET_HEADERS)
-    if isinstance(value, str) and is_secret and _REFERENCE.fullmatch(value) is None:
-        return HIDDEN
-    return value
 
 
 def _default_text(field: FieldInfo) -> str | None:

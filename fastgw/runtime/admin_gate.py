@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgw.config.load import load_text
 from fastgw.config.routing_table import routing_table
-from fastgw.config.table_diff import shown
+from fastgw.config.secrets import shown
 from fastgw.errors import ConfigError
 from fastgw.runtime.aside import aside
 from fastgw.runtime.explain import explain

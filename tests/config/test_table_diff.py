@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fastgw.config.table_diff import HIDDEN, Change, Where, file_identity, table_changes
+from fastgw.config.secrets import HIDDEN
+from fastgw.config.table_diff import Change, Where, file_identity, table_changes
 from tests.config.sources import ENVIRONMENT, load
 
 

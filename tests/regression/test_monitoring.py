@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -166,3 +167,25 @@ def test_the_dashboard_s_routing_table_stayed_as_it_was_when_the_page_came(tmp_p
         assert gateway.command("reload").returncode == 0
         assert browser.shows("#table", "another")
         assert browser.complaints == []
+
+
+def test_secrets_that_were_written_out_stood_in_the_routing_table_and_in_explanations(tmp_path: Path) -> None:
+    admin = Admin(free_port())
+    routes = """
+        [[routes]]
+        path = "/k"
+        match.headers.Authorization = "Bearer s3cr3t-one"
+        match.query.api_key = "s3cr3t-two"
+        upstream = "a"
+        request.headers.set.X-Auth-Token = "s3cr3t-three"
+    """
+    with GatewayProcess(config() + routes + admin_table(admin.port), tmp_path):
+        told = [admin.get("/api/config"), admin.get("/api/routes")]
+        for headers in ([], [["Authorization", "Bearer s3cr3t-one"]]):
+            url = "http://localhost/k?api_key=s3cr3t-two"
+            status, explained = admin.post("/api/explain", {"method": "GET", "url": url, "headers": headers})
+            assert status == 200
+            told.append(explained)
+        assert "s3cr3t" not in json.dumps(told)
+        assert told[2]["route"] == "all"
+        assert "X-Auth-Token: (hidden)" in told[3]["request_headers"]
