@@ -32,8 +32,10 @@ _REQUEST_MAX = 1024
 # To say what is wanted, and to take the answer.
 _SLOWEST_CLIENT_S = 5.0
 _CREDENTIALS = struct.Struct("iII")
-# An upgrade may take two minutes, and wait for a reload.
-_PATIENCE_S = 240.0
+# For what is told at once. A change takes as long as it takes: a canary says how long it is tried, and others wait for
+# that. When the gateway is gone, the kernel tells.
+_AT_ONCE = frozenset(("status", "summary"))
+_PATIENCE_S = 30.0
 # More than these in turn make no sense.
 _MOVES_MAX = 3
 
@@ -144,7 +146,7 @@ def ask(config_path: Path, command: str) -> Answer:
 def _ask_once(config_path: Path, command: str) -> Answer:
     uid = _running(config_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_PATIENCE_S)
+        sock.settimeout(_PATIENCE_S if command in _AT_ONCE else None)
         try:
             sock.connect(name_of(config_path, uid))
             if _uid_at_other_end(sock) != uid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastgw.policy.canary import Seen, departure
+from fastgw.runtime import control
 from tests.support.admin import Admin, admin_table
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
@@ -134,3 +136,26 @@ def test_one_that_was_asked_for_at_an_admin_api_that_moved_meanwhile_stayed_in_o
             client.send(get(b"/api/reload", method=b"POST", host=b"localhost"))
             assert gateway.wait_until_it_says("event 1: reload done")
             assert gateway.wait_until_it_says("event 2: reload done")
+
+
+@pytest.mark.asyncio
+async def test_a_reload_that_was_tried_for_minutes_was_given_up_by_whoever_had_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_PATIENCE_S", 0.05)
+    has_time = asyncio.Event()
+
+    async def obey(command: str) -> control.Answer:
+        await has_time.wait()
+        return {"command": command}
+
+    server = control.ControlServer(control.bind(tmp_path), obey)
+    await server.start()
+    asking = asyncio.create_task(asyncio.to_thread(control.ask, tmp_path, "reload"))
+    with pytest.raises(control.NotRunning):
+        await asyncio.to_thread(control.ask, tmp_path, "status")
+    assert not asking.done()
+    has_time.set()
+    assert await asking == {"command": "reload"}
+    server.close()
+    await server.answered()
