@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
 
 import click
 
@@ -158,7 +159,8 @@ def drain(endpoint: tuple[str, ...], upstream: str, undo: bool, weight: int | No
     config = Path(endpoint[0]) if len(endpoint) == 2 else None
     changes = ["undrain"] if undo else ["drain"] if weight is None else []
     changes += [str(weight)] if weight is not None else []
-    _command(config, "drain", as_json, " ".join(("endpoint", upstream, endpoint[-1], *changes)))
+    words = ("endpoint", *(quote(word, safe=":/[]") for word in (upstream, endpoint[-1])), *changes)
+    _command(config, "drain", as_json, " ".join(words))
 
 
 @cli.command()

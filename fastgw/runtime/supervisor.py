@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from fastgw import __version__
 from fastgw.errors import ConfigError
@@ -266,11 +267,12 @@ class Supervisor:
         return {"outcome": event.outcome, "number": event.number, "detail": event.detail}
 
     async def _override(self, upstream: str, endpoint: str, *changes: str) -> Event:
-        """`changes` are one or both of "drain" or "undrain", and a weight."""
+        """The names are percent-encoded, so that they hold no space. `changes` are one or both of "drain" or "undrain",
+        and a weight."""
         draining = {"drain": True, "undrain": False}
         drains = next((draining[change] for change in changes if change in draining), None)
         weight = next((int(change) for change in changes if change.isdigit()), None)
-        return await self._reloads.override(upstream, endpoint, drains, weight)
+        return await self._reloads.override(unquote(upstream), unquote(endpoint), drains, weight)
 
     async def _reload_or_pass_on(self) -> None:
         try:
