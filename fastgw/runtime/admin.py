@@ -182,7 +182,9 @@ class Guard:
         host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
         if not _names_this_machine(host):
             return problem(403, "Forbidden", "Without a token, ask by an IP address or as localhost.")
-        if origin and origin != f"http://{host}":
+        # A page's picture or script has no Origin, but browsers say where it comes from (Fetch Metadata).
+        is_foreign = headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+        if is_foreign or (origin and origin != f"http://{host}"):
             return problem(403, "Forbidden", "Another site's page asks.")
         return None
 

@@ -92,3 +92,10 @@ def test_a_head_without_an_end_took_the_supervisor_s_memory(tmp_path: Path) -> N
                     stranger.send(b"".join(b"X-%d-%d: %b\r\n" % (number, one, b"a" * 8000) for one in range(64)))
         assert admin.get("/healthz") == {"status": "ok"}
         assert resident_bytes(gateway.pid) - before < 16 * 1024 * 1024
+
+
+def test_any_page_in_a_browser_had_metrics_made_by_asking_for_them_as_a_picture(tmp_path: Path) -> None:
+    admin = Admin(free_port())
+    with GatewayProcess(_CONFIG + admin_table(admin.port), tmp_path):
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            assert admin.ask("/metrics", headers={"Sec-Fetch-Site": site})[0] == status
