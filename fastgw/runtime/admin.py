@@ -163,7 +163,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode() if token else b""
+        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
@@ -173,8 +173,9 @@ class Guard:
         if scope["path"] in _OPEN:
             return None
         headers = dict(scope["headers"])
-        if self._expected:
-            if hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+        if self._token:
+            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+            if hmac.compare_digest(token.lstrip(b" "), self._token) and scheme.lower() == b"bearer":
                 return None
             refused = problem(401, "Unauthorized", "The token of [admin] is missing: Authorization: Bearer TOKEN.")
             refused.headers["WWW-Authenticate"] = "Bearer"

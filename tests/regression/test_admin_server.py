@@ -99,3 +99,18 @@ def test_any_page_in_a_browser_had_metrics_made_by_asking_for_them_as_a_picture(
     with GatewayProcess(_CONFIG + admin_table(admin.port), tmp_path):
         for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
             assert admin.ask("/metrics", headers={"Sec-Fetch-Site": site})[0] == status
+
+
+def test_a_scheme_in_other_letters_was_no_token(tmp_path: Path) -> None:
+    """RFC 9110 §11.1: schemes are told apart without regard to case."""
+    admin = Admin(free_port())
+    with GatewayProcess(_CONFIG + admin_table(admin.port, f'token = "{TOKEN}"'), tmp_path):
+        for sent, status in (
+            (f"bearer {TOKEN}", 200),
+            (f"BEARER {TOKEN}", 200),
+            (f"Basic {TOKEN}", 401),
+            (f"bearer {TOKEN.upper()}", 401),
+            (TOKEN, 401),
+            ("bearer", 401),
+        ):
+            assert admin.ask("/api/status", headers={"Authorization": sent})[0] == status, sent
