@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,9 @@ def test_the_image_copies_what_is_there_and_runs_what_exists() -> None:
     assert is_a_command(json.loads(told["ENTRYPOINT"]) + json.loads(told["CMD"]))
     assert is_a_command(json.loads(told["HEALTHCHECK"].split("CMD ")[1]))
     assert told["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_the_image_has_all_that_a_configuration_may_ask_for() -> None:
+    extras = set(tomllib.loads((DEPLOY.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    (installed,) = re.findall(r"'/src\[(.*)\]'", (DEPLOY / "Dockerfile").read_text())
+    assert set(installed.split(",")) == extras - {"test"}
