@@ -10,21 +10,32 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hmac
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastgw.config.values import WEIGHT_MAX
+from fastgw.runtime.admin_bodies import (
+    JSON_MAX,
+    TEXT_MAX,
+    Refused,
+    answer,
+    body_of,
+    json_bytes,
+    override_asked,
+    problem,
+    request_asked,
+    text_asked,
+    wrong_shape,
+)
 from fastgw.runtime.exposition import OPENMETRICS, PROMETHEUS
 from fastgw.runtime.reloads import Over
 
@@ -34,11 +45,13 @@ if TYPE_CHECKING:
 
 # What comes when nothing happens, so that a proxy between keeps the connection.
 _HEARTBEAT_S = 15.0
+# More digits are no event's number.
+_ID_DIGITS_MAX = 18
 # The dashboard: what it shows it asks for.
 _PAGES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
-    "/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "/": ("dashboard/index.html", "text/html; charset=utf-8"),
+    "/dashboard.css": ("dashboard/dashboard.css", "text/css; charset=utf-8"),
+    "/dashboard.js": ("dashboard/dashboard.js", "text/javascript; charset=utf-8"),
 }
 # Nothing from elsewhere, nothing that data could bring in, and in nobody's frame.
 _PAGE_HEADERS = {
@@ -52,10 +65,6 @@ _PAGE_HEADERS = {
 }
 # What tells nothing, and takes no token.
 _OPEN = frozenset(("/healthz", "/readyz", *_PAGES))
-# A number; more digits are none of ours.
-_EVENT_ID = re.compile(r"[0-9]{1,18}")
-# Of what is posted: a configuration with 100,000 routes has 15 MB.
-_BODY_MAX = 64 * 1024 * 1024
 
 
 class Gate(Protocol):
@@ -99,7 +108,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
     """The application for uvicorn."""
     api = _Api(gate)
     routes = [
-        *(Route(path, _page(name, kind)) for path, (name, kind) in _PAGES.items()),
+        *(Route(path, _file(name, kind, _PAGE_HEADERS)) for path, (name, kind) in _PAGES.items()),
         Route("/healthz", api.healthz),
         Route("/readyz", api.readyz),
         Route("/metrics", api.metrics),
@@ -114,40 +123,38 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
         Route("/api/reload", api.reload, methods=["POST"]),
         Route("/api/explain", api.explain, methods=["POST"]),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, token=settings.token)],
-        exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed, Over: _over},
+        exception_handlers={404: _not_found, 405: _not_allowed, 500: _failed, Over: _over, Refused: _refused},
     )
+    # A path with a slash too many is none, and nobody is sent to where Host says.
+    app.router.redirect_slashes = False
+    return app
 
 
-def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    body = (files("fastgw") / "dashboard" / name).read_bytes()
+def _file(name: str, kind: str, headers: Mapping[str, str]) -> Callable[[Request], Awaitable[Response]]:
+    body = files("fastgw").joinpath(name).read_bytes()
 
     async def send(_request: Request) -> Response:
-        return Response(body, headers={**_PAGE_HEADERS, "Content-Type": kind})
+        return Response(body, headers={**headers, "Content-Type": kind})
 
     return send
-
-
-def answer(value: Any, status: int = 200) -> Response:
-    """JSON that no cache keeps."""
-    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
-    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
-
-
-def problem(status: int, title: str, detail: str) -> Response:
-    """RFC 9457."""
-    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
-    return Response(body, status, {"Cache-Control": "no-store"}, "application/problem+json")
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
     return problem(404, "Not Found", f"There is no {request.url.path}.")
 
 
-async def _not_allowed(request: Request, _error: Exception) -> Response:
-    return problem(405, "Method Not Allowed", f"{request.url.path} takes no {request.method}.")
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    # With Allow (RFC 9110, section 15.5.6).
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return problem(405, "Method Not Allowed", f"{request.url.path} takes no {request.method}.", headers)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error.response
 
 
 async def _over(_request: Request, _error: Exception) -> Response:
@@ -177,9 +184,8 @@ class Guard:
             scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
             if hmac.compare_digest(token.lstrip(b" "), self._token) and scheme.lower() == b"bearer":
                 return None
-            refused = problem(401, "Unauthorized", "The token of [admin] is missing: Authorization: Bearer TOKEN.")
-            refused.headers["WWW-Authenticate"] = "Bearer"
-            return refused
+            detail = "The token of [admin] is missing: Authorization: Bearer TOKEN."
+            return problem(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
         host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
         if not _names_this_machine(host):
             return problem(403, "Forbidden", "Without a token, ask by an IP address or as localhost.")
@@ -228,20 +234,7 @@ class _Api:
         return answer(self._gate.upstreams())
 
     async def override(self, request: Request) -> Response:
-        return await _with_body(request, self._override)
-
-    async def _override(self, body: bytes) -> Response:
-        shape = '{"upstream": "a", "endpoint": "10.0.0.1:80", "draining": true, "weight": 2}'
-        try:
-            asked = orjson.loads(body)
-            draining, weight = asked.get("draining"), asked.get("weight")
-            upstream, endpoint = asked.get("upstream", ""), asked["endpoint"]
-        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-            return problem(400, "Bad Request", f"{error}; write {shape}, with one of the last two or both.")
-        is_right = isinstance(upstream, str) and isinstance(endpoint, str) and isinstance(draining, bool | None)
-        is_weight = weight is None or (type(weight) is int and 0 <= weight <= WEIGHT_MAX)
-        if not is_right or not is_weight or (draining is None and weight is None):
-            return problem(422, "Unprocessable Content", f"Write {shape}, with one of the last two or both.")
+        upstream, endpoint, draining, weight = override_asked(await body_of(request, JSON_MAX))
         event = await self._gate.override(upstream, endpoint, draining, weight)
         return answer(dataclasses.asdict(event), 200 if event.outcome == "done" else 404)
 
@@ -249,22 +242,22 @@ class _Api:
         return answer(self._gate.summary())
 
     async def events(self, request: Request) -> Response:
-        events, last = self._gate.events(), request.headers.get("last-event-id", "")
-        stream = _told(events, int(last) if _EVENT_ID.fullmatch(last) else 0)
-        return StreamingResponse(stream, headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
+        headers, kind = {"Cache-Control": "no-store"}, "text/event-stream"
+        if request.method == "HEAD":
+            head = Response(headers=headers, media_type=kind)
+            # It would be the length of what GET sends.
+            del head.headers["Content-Length"]
+            return head
+        last = request.headers.get("last-event-id", "")
+        number = int(last) if last.isdecimal() and len(last) <= _ID_DIGITS_MAX else 0
+        return StreamingResponse(_told(self._gate.events(), number), headers=headers, media_type=kind)
 
     async def config(self, _request: Request) -> Response:
         return answer(self._gate.config())
 
     async def check(self, request: Request) -> Response:
         """Takes the text of a configuration, not JSON: what would be in the file."""
-        return await _with_body(request, self._check)
-
-    async def _check(self, body: bytes) -> Response:
-        try:
-            text = body.decode()
-        except UnicodeDecodeError:
-            return problem(400, "Bad Request", "The configuration is not UTF-8.")
+        text = text_asked(await body_of(request, TEXT_MAX))
         problems = await self._gate.check(text)
         return answer({"problems": problems}, 422 if problems else 200)
 
@@ -273,28 +266,22 @@ class _Api:
         return answer(dataclasses.asdict(event), 200 if event.outcome == "done" else 409)
 
     async def explain(self, request: Request) -> Response:
-        return await _with_body(request, self._explain)
-
-    async def _explain(self, body: bytes) -> Response:
+        method, url, headers = request_asked(await body_of(request, JSON_MAX))
         try:
-            asked = orjson.loads(body)
-            method, url = str(asked["method"]), str(asked["url"])
-            headers = [(str(name), str(value)) for name, value in asked.get("headers", [])]
-            return answer(self._gate.explain(method, url, headers))
-        except orjson.JSONDecodeError as error:
-            return problem(400, "Bad Request", f"Not valid JSON: {error}.")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            shape = '{"method": "GET", "url": "http://localhost/", "headers": [["Name", "value"]]}'
-            return problem(422, "Unprocessable Content", f"{error}; write {shape}")
+            explained = self._gate.explain(method, url, headers)
+        except ValueError as error:
+            raise wrong_shape(str(error)) from None
+        return answer(explained)
 
 
 async def _told(events: Events, last: int) -> AsyncIterator[bytes]:
     """Server-sent events (HTML, section 9.2): those that are remembered and came after `last`, and all that come."""
     with events.listening() as queue:
-        if last > max((event.number for event in events.last), default=0):
-            # That was of a gateway before this one.
+        remembered = tuple(events.last)
+        if last > max((event.number for event in remembered), default=0):
+            # Of another gateway, which was here before.
             last = 0
-        for event in tuple(events.last):
+        for event in remembered:
             if event.number > last:
                 yield _message(event)
         while True:
@@ -311,14 +298,4 @@ async def _told(events: Events, last: int) -> AsyncIterator[bytes]:
 
 def _message(event: Event) -> bytes:
     number = b"id: %d\n" % event.number if event.number else b""
-    return b"%bevent: %b\ndata: %b\n\n" % (number, event.kind.encode(), orjson.dumps(dataclasses.asdict(event)))
-
-
-async def _with_body(request: Request, use: Callable[[bytes], Awaitable[Response]]) -> Response:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _BODY_MAX:
-            return problem(413, "Content Too Large", f"More than {_BODY_MAX >> 20} MiB.")
-        parts.append(part)
-    return await use(b"".join(parts))
+    return b"%bevent: %b\ndata: %b\n\n" % (number, event.kind.encode(), json_bytes(dataclasses.asdict(event)))

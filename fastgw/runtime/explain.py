@@ -63,6 +63,8 @@ def _head(method: str, url: str, headers: list[tuple[str, str]]) -> bytes:
     parts = urlsplit(url if "://" in url else f"http://{url}" if not url.startswith("/") else f"http://localhost{url}")
     if not parts.netloc or any(character.isspace() for character in method + url):
         raise ConfigError([Problem("URL", 0, 0, "", f"'{url}' is no URL", "write http://HOST/PATH")])
+    if any("\r" in line or "\n" in line for header in headers for line in header):
+        raise ConfigError([Problem("header", 0, 0, "", "a header is one line", "write its name and its value")])
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"{method} {target} HTTP/1.1"]
     if not any(name.lower() == "host" for name, _ in headers):
