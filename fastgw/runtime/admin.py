@@ -53,6 +53,8 @@ _PAGES = {
     "/dashboard.css": ("dashboard/dashboard.css", "text/css; charset=utf-8"),
     "/dashboard.js": ("dashboard/dashboard.js", "text/javascript; charset=utf-8"),
 }
+# What is here, for programs that make clients; a test holds it against the routes and their answers.
+_DOCUMENT = "/api/openapi.json"
 # Nothing from elsewhere, nothing that data could bring in, and in nobody's frame.
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -63,8 +65,9 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-# What tells nothing, and takes no token.
-_OPEN = frozenset(("/healthz", "/readyz", *_PAGES))
+# What tells nothing, and takes no token. The document is the same for all gateways and says no more than the page does,
+# which is open, too; who reads it or makes a client of it needs no token yet. It does not tell fastgw's version.
+_OPEN = frozenset(("/healthz", "/readyz", _DOCUMENT, *_PAGES))
 
 
 class Gate(Protocol):
@@ -109,6 +112,7 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
     api = _Api(gate)
     routes = [
         *(Route(path, _file(name, kind, _PAGE_HEADERS)) for path, (name, kind) in _PAGES.items()),
+        Route(_DOCUMENT, _file("openapi.json", "application/json", {"Cache-Control": "no-cache"})),
         Route("/healthz", api.healthz),
         Route("/readyz", api.readyz),
         Route("/metrics", api.metrics),
