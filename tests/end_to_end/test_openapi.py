@@ -223,7 +223,7 @@ API = schemathesis.openapi.from_path(
     config=schemathesis.Config.from_dict(
         {
             # An event stream never ends: so much of it is an answer. One that may have nothing to tell for a while wants a
-        # "request-timeout" of 0.2 among the operations below: what has come by then is the answer.
+            # "request-timeout" of 0.2 among the operations below: what has come by then is the answer.
             "max-stream-events": STREAMED_EVENTS,
             "request-timeout": 10,
             # The token is what the test says.

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from fastgw.runtime.events import DONE, LOST, REFUSED, Events
 from fastgw.runtime.exposition import exposed
 from fastgw.runtime.metrics import Collector
 from fastgw.runtime.row_layout import LayoutKeeper
+from fastgw.runtime.traces import TraceKeeper
 from tests.support.admin import Admin, admin_table
 from tests.support.browser import Browser
 from tests.support.client import Client, get
@@ -124,7 +125,7 @@ def test_a_scrape_of_many_routes_kept_the_supervisor_from_all_else(monkeypatch: 
     monkeypatch.setattr(admin_gate, "exposed", write)
     workers = SimpleNamespace(rows=LayoutKeeper(1), unhealthy={})
     overview = SimpleNamespace(workers=list)
-    reloads = SimpleNamespace(loaded=SimpleNamespace(certificates=()))
+    reloads = SimpleNamespace(loaded=SimpleNamespace(certificates=()), traces=SimpleNamespace(exported=0, lost=0))
     parts: list[Any] = [None, overview, reloads, workers, Events(), Path()]
 
     async def scrape() -> bytes:
@@ -136,9 +137,9 @@ def test_a_scrape_of_many_routes_kept_the_supervisor_from_all_else(monkeypatch: 
 
 def test_the_first_refused_reload_and_the_first_dead_worker_fired_no_alert() -> None:
     def shown() -> str:
-        return exposed(Collector(LayoutKeeper(1).counted(), events).families([], {}, ()), False).decode()
+        return exposed(Collector(LayoutKeeper(1).counted(), events, traces).families([], {}, ()), False).decode()
 
-    events = Events()
+    events, traces = Events(), cast(TraceKeeper, SimpleNamespace(exported=0, lost=0))
     for kind, outcome in (("reload", REFUSED), ("worker", LOST)):
         # Prometheus sees a counter grow only from a value that it has seen.
         assert f'fastgw_events_total{{kind="{kind}",outcome="{outcome}"}} 0\n' in shown()
