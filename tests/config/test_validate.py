@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgw.config.document import holds
 from fastgw.config.load import load_text
 from fastgw.config.problems import toml_text
 from fastgw.errors import ConfigError, Problem
@@ -53,11 +54,7 @@ def problems_of(text: str) -> list[Problem]:
 
 def replace(data: Any, path: tuple[Any, ...], value: Any) -> None:
     for part in path[:-1]:
-        if not (
-            part in data
-            if isinstance(data, dict)
-            else isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
+        if not holds(data, part):
             return
         data = data[part]
     if isinstance(data, dict) if isinstance(path[-1], str) else isinstance(data, list) and path[-1] < len(data):
