@@ -16,8 +16,9 @@ Key = tuple[str, str, str]
 
 
 class Rows:
-    """`row` gives the row of one who is counted; it is the same one for ever. It goes into the shared memory where
-    `adopt` has said where that is, and nowhere until then."""
+    """`row` gives the row of one who is counted; it is the same one until `adopt` gives it no place, and whoever keeps
+    it looks it up again then. It goes into the shared memory where `adopt` has said where that is, and nowhere until
+    then."""
 
     def __init__(self) -> None:
         self._rows: dict[Key, list[int]] = {}
