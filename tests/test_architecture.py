@@ -83,6 +83,7 @@ UP_FOR_TYPES = {
     ("fastgw/policy/access_log.py", "fastgw.exchange"): "a line is made of an exchange",
     ("fastgw/policy/metrics.py", "fastgw.exchange"): "it is exchanges that are counted",
     ("fastgw/policy/log_rule.py", "fastgw.exchange"): "it is about ended ones",
+    ("fastgw/policy/log_filter.py", "fastgw.exchange"): "as log_rule",
     ("fastgw/tracing.py", "fastgw.exchange"): "it is exchanges that are traced",
 }
 
@@ -157,7 +158,6 @@ TESTED_IN: dict[str, str] = {
     "fastgw/runtime/metrics.py": "tests/end_to_end/test_metrics.py",
     "fastgw/runtime/canary.py": "tests/end_to_end/test_canary.py",
     # What they do is seen from outside.
-    "fastgw/runtime/events.py": "tests/end_to_end/test_reload.py",
     "fastgw/runtime/handover.py": "tests/end_to_end/test_program_upgrade.py",
     "fastgw/runtime/process.py": "tests/regression/test_supervisor.py",
     "fastgw/runtime/reloads.py": "tests/end_to_end/test_reload.py",
