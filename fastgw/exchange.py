@@ -721,6 +721,8 @@ class Exchange:
             gateway.traces.record(self)
         if gateway.counts is not None:
             gateway.counts.record(self)
+        if gateway.failures is not None and (self.reason or self.status >= _SERVER_ERROR):
+            gateway.failures.record(self)
         self.downstream.exchange_ended()
 
 

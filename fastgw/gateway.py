@@ -8,7 +8,7 @@ from collections.abc import Callable, MutableSequence
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.ports import Counts, Log, Mirror, Pool, Traces
+from fastgw.ports import Counts, Failures, Log, Mirror, Pool, Traces
 from fastgw.snapshot import Snapshot
 from fastgw.tracing import NoTraces, Tracer
 
@@ -33,6 +33,7 @@ class Gateway:
         "counters",
         "counts",
         "failed",
+        "failures",
         "http_date",
         "log",
         "mirrors",
@@ -73,6 +74,8 @@ class Gateway:
         # See `counters`. None: nobody reads what each exchange was.
         self.counters = counters
         self.counts: Counts | None = None
+        # None: nobody wants to know what has failed.
+        self.failures: Failures | None = None
         # None: nothing is traced. What is recorded goes there, whatever is traced by then.
         self.tracer: Tracer | None = None
         self.traces: Traces = NoTraces()

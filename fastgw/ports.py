@@ -221,6 +221,13 @@ class Log(Protocol):
         """Takes note of it; nothing about it changes any more."""
 
 
+class Failures(Protocol):
+    """Where ended exchanges go that have failed: those with a reason, and those with a server error."""
+
+    def record(self, exchange: Exchange) -> None:
+        """As `Log.record`."""
+
+
 class Traces(Protocol):
     """Where ended exchanges go whose trace is recorded."""
 
