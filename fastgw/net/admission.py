@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     from fastgw.snapshot import Upstream
 
 
-class Admission:
-    """Of one worker. `in_flight` counts the requests that await an answer's head: streams and tunnels don't."""
+# What has become of an upstream or one of its endpoints: which of both, a word for it, and a line for people.
+Tell = Callable[[str, str, str], None]
 
-    def __init__(self, upstream: Upstream, now: Callable[[], float], report: Callable[[str], None]) -> None:
+
+class Admission:
+    """Of one worker. `in_flight` counts the requests that await an answer's head: streams and tunnels don't. `report`
+    and `tell` are told of the breaker."""
+
+    def __init__(
+        self, upstream: Upstream, now: Callable[[], float], report: Callable[[str], None], tell: Tell | None = None
+    ) -> None:
         self._name = upstream.name
         self._now = now
         self._report = report
+        self._tell = tell
         self._breaker = CircuitBreaker(upstream.breaker, now()) if upstream.breaker else None
         self._limit = ConcurrencyLimit(upstream.concurrency, now()) if upstream.concurrency else None
         self.in_flight = 0
@@ -41,8 +49,11 @@ class Admission:
         if limit is not None and self.in_flight >= limit.limit:
             return errors.OVERLOADED
         if breaker is not None and breaker.state != CLOSED:
-            now = self._now()
-            if not breaker.allows(now):
+            now, before = self._now(), breaker.state
+            is_allowed = breaker.allows(now)
+            if breaker.state != before:
+                self._say(breaker.state)
+            if not is_allowed:
                 return replace(errors.BREAKER_OPEN, retry_after_s=breaker.retry_after_s(now))
         self.in_flight += 1
         return None
@@ -58,8 +69,16 @@ class Admission:
             breaker.failed(self._now())
         else:
             breaker.succeeded(self._now())
-        if breaker.state != before and breaker.state in (OPEN, CLOSED):
-            self._report(f"upstream {self._name}: the circuit breaker is {STATES[breaker.state]}")
+        if breaker.state != before:
+            self._say(breaker.state)
+
+    def _say(self, state: int) -> None:
+        line = f"upstream {self._name}: the circuit breaker is {STATES[state]}"
+        # Whoever reads what the program says of itself has no use for what lasts a moment.
+        if state in (OPEN, CLOSED):
+            self._report(line)
+        if self._tell is not None:
+            self._tell("upstream", f"breaker-{STATES[state]}", line)
 
     def passes_checks(self) -> None:
         """An endpoint is healthy again."""

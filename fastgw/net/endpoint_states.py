@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from fastgw.counters import ACTIVE, BREAKER, EJECTED, EJECTIONS, ENDPOINT, IDLE, IN_FLIGHT, LATENCY_US
-from fastgw.net.admission import Admission
+from fastgw.net.admission import Admission, Tell
 from fastgw.net.slots import Slots, first_slots
 from fastgw.policy.balancer import LeastRequests, PowerOfTwo, Random, RoundRobin
 from fastgw.policy.health import out_mask
@@ -48,6 +48,7 @@ class EndpointStates:
         report: Callable[[str], None],
         slots: Slots | None = None,
         rows: Rows | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self.slots = slots = slots or first_slots(upstream.endpoints)
         self._endpoints = endpoints = slots.endpoints
@@ -58,6 +59,7 @@ class EndpointStates:
         self._now = now
         self._chance = chance
         self._report = report
+        self._tell = tell
         weights = tuple(float(endpoint.weight) for endpoint in endpoints)
         self.active = [0] * len(endpoints)
         self.everyone = (1 << len(endpoints)) - 1
@@ -83,7 +85,7 @@ class EndpointStates:
         self._is_panic = False
         outliers = upstream.outliers
         self.detector = OutlierDetector(len(endpoints), outliers, now(), slots.gone) if outliers else None
-        self.admission = Admission(upstream, now, report) if upstream.breaker or upstream.concurrency else None
+        self.admission = Admission(upstream, now, report, tell) if upstream.breaker or upstream.concurrency else None
         self._samples = self.admission if upstream.concurrency else None
         # Whether it wants to hear of answers, and be told of time.
         self.observes = bool(self.detector or self._samples or self._ewma)
@@ -92,7 +94,7 @@ class EndpointStates:
 
     def followed_by(self, upstream: Upstream, slots: Slots) -> EndpointStates:
         """The same upstream with other endpoints; what is known of those that stay is taken over."""
-        after = EndpointStates(upstream, self._now, self._chance, self._report, slots, self._counted_in)
+        after = EndpointStates(upstream, self._now, self._chance, self._report, slots, self._counted_in, self._tell)
         staying = slots.staying(self.slots)
         after.active = self.active
         after.active += [0] * (len(slots.endpoints) - len(self.active))
@@ -300,17 +302,20 @@ class EndpointStates:
         is_panic = bool(self.everyone & ~self._out(0) & bad)
         if is_panic != self._is_panic:
             self._is_panic = is_panic
-            self._say("too few endpoints are available: all are used" if is_panic else "enough endpoints are available")
+            if is_panic:
+                self._say("upstream", "panic", "too few endpoints are available: all are used")
+            else:
+                self._say("upstream", "no-panic", "enough endpoints are available")
         self._open_trials(on_trial)
 
     def _say_ejected(self, name: str, bit: int, reason: str) -> None:
         detector = self.detector
         if detector is None or not detector.ejected & bit:
-            self._say(f"{name} is not ejected any more")
+            self._say("endpoint", "returned", f"{name} is not ejected any more")
         elif detector.on_trial & bit:
-            self._say(f"{name} is on trial")
+            self._say("endpoint", "on-trial", f"{name} is on trial")
         else:
-            self._say(f"{name} is ejected: {reason}")
+            self._say("endpoint", "ejected", f"{name} is ejected: {reason}")
 
     def _open_trials(self, trials: int) -> None:
         """The next request may go to these, but for panic, in which they get their share anyway."""
@@ -318,8 +323,11 @@ class EndpointStates:
         self.looks_at_request = bool(self._trials) or self.maglev is not None or self.sticky is not None
         self.out = self._out(self._trials)
 
-    def _say(self, what: str) -> None:
-        self._report(f"upstream {self._upstream.name}: {what}")
+    def _say(self, kind: str, outcome: str, what: str) -> None:
+        line = f"upstream {self._upstream.name}: {what}"
+        self._report(line)
+        if self._tell is not None:
+            self._tell(kind, outcome, line)
 
     def _set_weights(self, weights: tuple[float, ...]) -> None:
         self.balancer.set_weights(weights)

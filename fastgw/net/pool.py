@@ -16,6 +16,7 @@ from fastgw import errors, ports
 from fastgw.counters import CONNECTS, FAILURES, QUEUED, UPSTREAM, WAITED, WAITED_US
 from fastgw.errors import Failure
 from fastgw.net import proxy_header
+from fastgw.net.admission import Tell
 from fastgw.net.clock import Sweep
 from fastgw.net.dial import Dialer
 from fastgw.net.endpoint_states import EndpointStates
@@ -49,6 +50,7 @@ class UpstreamPool:
         report: Callable[[str], None],
         wall: Callable[[], float],
         rows: Rows | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._rows = rows = rows or Rows()
         # What is counted of it as a whole.
@@ -56,7 +58,7 @@ class UpstreamPool:
         self.upstream = upstream
         self.name = upstream.name
         self.gateway = gateway
-        states = EndpointStates(upstream, gateway.now, gateway.chance, report, rows=rows)
+        states = EndpointStates(upstream, gateway.now, gateway.chance, report, rows=rows, tell=tell)
         self._retries = Retries(upstream.retry, gateway.now, wall, gateway.chance) if upstream.retry else None
         self.retries: ports.Retries | None = self._retries
         self.hedges: ports.Hedges | None = None

@@ -10,7 +10,11 @@ class Told:
     def __init__(self, settings: str) -> None:
         self.clock = Clock()
         self.told: list[str] = []
-        self.admission = Admission(upstream(settings), self.clock, self.told.append)
+        self.news: list[tuple[str, str, str]] = []
+        self.admission = Admission(upstream(settings), self.clock, self.told.append, self._hear)
+
+    def _hear(self, kind: str, outcome: str, line: str) -> None:
+        self.news.append((kind, outcome, line))
 
 
 def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
@@ -25,6 +29,10 @@ def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
     assert made.admission.refusal() is None
     made.admission.concluded(False)
     assert made.told == ["upstream a: the circuit breaker is open", "upstream a: the circuit breaker is closed"]
+    assert made.news == [
+        ("upstream", f"breaker-{state}", f"upstream a: the circuit breaker is {state}")
+        for state in ("open", "half-open", "closed")
+    ]
 
 
 def test_over_the_limit_requests_are_refused_until_others_have_their_heads() -> None:

@@ -31,7 +31,13 @@ class Told:
     def __init__(self, settings: str, endpoints: str = ENDPOINTS) -> None:
         self.clock = Clock()
         self.told: list[str] = []
-        self.states = EndpointStates(upstream(settings, endpoints), self.clock, lambda: 0.25, self.told.append)
+        self.news: list[tuple[str, str]] = []
+        written = upstream(settings, endpoints)
+        self.states = EndpointStates(written, self.clock, lambda: 0.25, self.told.append, tell=self._hear)
+
+    def _hear(self, kind: str, outcome: str, line: str) -> None:
+        assert line == self.told[-1] or outcome == "breaker-half-open"
+        self.news.append((kind, outcome))
 
     def picked(self, picks: int = 30) -> Counter[int]:
         states = self.states
@@ -101,6 +107,23 @@ def test_failures_eject_and_time_brings_back() -> None:
         made.states.succeeded(1, 0.01)
     assert made.states.out == 0
     assert made.told[1:] == ["upstream a: h:2 is on trial", "upstream a: h:2 is not ejected any more"]
+    # The supervisor learns of it, too.
+    assert made.news == [("endpoint", "ejected"), ("endpoint", "on-trial"), ("endpoint", "returned")]
+
+
+def test_of_a_panic_and_its_end_the_supervisor_is_told() -> None:
+    made = Told('outliers = { consecutive_failures = 1, eject_for = "10s", max_ejected = "100%" }')
+    for place in range(3):
+        made.states.failed(place)
+    assert ("upstream", "panic") in made.news
+    made.clock.now += 10.1
+    made.states.tick(made.clock.now)
+    made.states.succeeded(0, 0.01)
+    assert made.told.count("upstream a: too few endpoints are available: all are used") == 1
+    for _ in range(10):
+        for place in range(3):
+            made.states.succeeded(place, 0.01)
+    assert made.news.count(("upstream", "no-panic")) == 1
 
 
 def put_on_trial(settings: str = "", endpoints: str = ENDPOINTS) -> Told:
