@@ -77,6 +77,7 @@ WORKER = "worker"
 LOST_LINES = 0  # of the access log
 LOST_TRACES = 1  # exchanges that were recorded, and could not be handed on
 LAG = 2  # by which its loop is late for what it has planned: a histogram
+LOST_NEWS = LAG + HISTOGRAM  # what the supervisor was to be told, and could not be
 
 # Whole cache lines, so that no two workers write into the same.
 _LINE = 8
@@ -87,6 +88,6 @@ SIZES = {
         LISTENER: CLASSES,
         UPSTREAM: IN_FLIGHT + 1,
         ENDPOINT: HEAD + HISTOGRAM,
-        WORKER: LAG + HISTOGRAM,
+        WORKER: LOST_NEWS + 1,
     }.items()
 }

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 # How late a time-out may be. Ten looks a second at 10,000 connections are about 5 ms of work.
 TICK_S = 0.1
 FOREVER = float("inf")
+
+
+def wall() -> float:
+    """The time of day."""
+    return time.time()  # noqa: TID251
+
+
+def wall_offset() -> float:
+    """What the wall clock shows when the monotonic clock shows 0; not constant, the wall clock is set now and then."""
+    return time.time() - time.monotonic()  # noqa: TID251
 
 
 class Watched(Protocol):

@@ -23,6 +23,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fastgw.config.problems import did_you_mean, names_there_are, toml_text
+from fastgw.policy.log_filter import LogFilter, log_filter
 from fastgw.runtime.admin_bodies import (
     JSON_MAX,
     TEXT_MAX,
@@ -37,12 +39,15 @@ from fastgw.runtime.admin_bodies import (
     wrong_shape,
 )
 from fastgw.runtime.exposition import OPENMETRICS, PROMETHEUS
+from fastgw.runtime.live_log import LiveLogs, TooMany
 from fastgw.runtime.reloads import Over
 
 if TYPE_CHECKING:
     from fastgw.config.admin import AdminSettings
     from fastgw.runtime.events import Event, Events
+    from fastgw.runtime.failures import Failures
 
+_STREAM, _STREAM_KIND = {"Cache-Control": "no-store"}, "text/event-stream"
 # What comes when nothing happens, so that a proxy between keeps the connection.
 _HEARTBEAT_S = 15.0
 # More digits are no event's number.
@@ -94,6 +99,12 @@ class Gate(Protocol):
     def events(self) -> Events:
         """What happens."""
 
+    def failures(self) -> Failures:
+        """The exchanges that have failed last."""
+
+    def live_logs(self) -> LiveLogs:
+        """Those who look at the log as it is made."""
+
     async def check(self, text: str) -> list[dict[str, Any]]:
         """What is wrong with a configuration."""
 
@@ -122,6 +133,8 @@ def make_app(gate: Gate, settings: AdminSettings) -> Starlette:
         Route("/api/summary", api.summary),
         Route("/api/endpoints", api.override, methods=["POST"]),
         Route("/api/events", api.events),
+        Route("/api/failures", api.failures),
+        Route("/api/log", api.log),
         Route("/api/config", api.config),
         Route("/api/config/check", api.check, methods=["POST"]),
         Route("/api/reload", api.reload, methods=["POST"]),
@@ -246,15 +259,37 @@ class _Api:
         return answer(self._gate.summary())
 
     async def events(self, request: Request) -> Response:
-        headers, kind = {"Cache-Control": "no-store"}, "text/event-stream"
         if request.method == "HEAD":
-            head = Response(headers=headers, media_type=kind)
-            # It would be the length of what GET sends.
-            del head.headers["Content-Length"]
-            return head
+            return _head_of_stream()
         last = request.headers.get("last-event-id", "")
         number = int(last) if last.isdecimal() and len(last) <= _ID_DIGITS_MAX else 0
-        return StreamingResponse(_told(self._gate.events(), number), headers=headers, media_type=kind)
+        return StreamingResponse(_told(self._gate.events(), number), headers=_STREAM, media_type=_STREAM_KIND)
+
+    async def failures(self, request: Request) -> Response:
+        route = request.query_params.get("route")
+        if refusal := await self._unknown_route(route):
+            return refusal
+        failures = self._gate.failures()
+        return answer({"failures": failures.last(route), "left_out": failures.left_out})
+
+    async def log(self, request: Request) -> Response | _LiveLog:
+        route, statuses = request.query_params.get("route"), request.query_params.get("status")
+        if refusal := await self._unknown_route(route):
+            return refusal
+        if request.method == "HEAD":
+            return _head_of_stream()
+        try:
+            return _LiveLog(self._gate.live_logs(), log_filter(route, statuses))
+        except ValueError as error:
+            return problem(400, "Bad Request", f"{error}.")
+
+    async def _unknown_route(self, route: str | None) -> Response | None:
+        """Exchanges that no route has matched have "" for it."""
+        names = [row["name"] for row in await self._gate.routes()] if route else []
+        if not route or route in names:
+            return None
+        instead = did_you_mean(route, names) or names_there_are(names)
+        return problem(404, "Not Found", f"There is no route {toml_text(route)}" + (f"; {instead}" if instead else ""))
 
     async def config(self, _request: Request) -> Response:
         return answer(self._gate.config())
@@ -276,6 +311,29 @@ class _Api:
         except ValueError as error:
             raise wrong_shape(str(error)) from None
         return answer(explained)
+
+
+def _head_of_stream() -> Response:
+    head = Response(headers=_STREAM, media_type=_STREAM_KIND)
+    # It would be the length of what GET sends.
+    del head.headers["Content-Length"]
+    return head
+
+
+class _LiveLog:
+    """The answer to whoever looks at the log as it is made, until it looks no more."""
+
+    def __init__(self, live_logs: LiveLogs, wanted: LogFilter) -> None:
+        self._live_logs = live_logs
+        self._wanted = wanted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._live_logs.listening(self._wanted) as listener:
+                stream = StreamingResponse(listener.stream(), headers=_STREAM, media_type=_STREAM_KIND)
+                await stream(scope, receive, send)
+        except TooMany:
+            await problem(503, "Service Unavailable", "Too many look at the log already.")(scope, receive, send)
 
 
 async def _told(events: Events, last: int) -> AsyncIterator[bytes]:

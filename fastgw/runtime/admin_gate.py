@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from fastgw.runtime.events import Event, Events
+    from fastgw.runtime.failures import Failures
+    from fastgw.runtime.live_log import LiveLogs
     from fastgw.runtime.overview import Overview
     from fastgw.runtime.reloads import Reloads
     from fastgw.runtime.status import Status
@@ -31,7 +33,15 @@ class GatewayGate:
     """See `admin.Gate`."""
 
     def __init__(
-        self, status: Status, overview: Overview, reloads: Reloads, workers: Workers, events: Events, directory: Path
+        self,
+        status: Status,
+        overview: Overview,
+        reloads: Reloads,
+        workers: Workers,
+        events: Events,
+        directory: Path,
+        failures: Failures,
+        live_logs: LiveLogs,
     ) -> None:
         self._status = status
         self._overview = overview
@@ -42,6 +52,8 @@ class GatewayGate:
         # One scrape after the other: they would only share a processor, with all else that the supervisor does.
         self._scraping = asyncio.Lock()
         self._changes: set[asyncio.Task[Event]] = set()
+        self._failures = failures
+        self._live_logs = live_logs
 
     def status(self) -> dict[str, Any]:
         return self._status.now()
@@ -65,6 +77,12 @@ class GatewayGate:
 
     def events(self) -> Events:
         return self._events
+
+    def failures(self) -> Failures:
+        return self._failures
+
+    def live_logs(self) -> LiveLogs:
+        return self._live_logs
 
     def config(self) -> dict[str, Any]:
         raw = self._reloads.loaded.document.raw

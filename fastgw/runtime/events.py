@@ -23,16 +23,18 @@ _COUNTED = (
     *(("reload", DONE), ("reload", REFUSED), ("upgrade", DONE), ("upgrade", REFUSED)),
     *(("worker", LOST), ("acme", DONE), ("acme", FAILED)),
 )
-# How many are remembered.
+# How many are remembered: of what becomes of upstreams and their endpoints, and, so that those don't push them out, of
+# all else.
 _LAST = 20
+_OF_UPSTREAMS = ("endpoint", "upstream")
 # By how many a listener may be behind.
 _BEHIND_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` is one of reload, upgrade, worker, acme, endpoint, tracing; `outcome` one of the above; `at` the time
-    (RFC 3339); `detail` is for people."""
+    """`kind` is one of reload, upgrade, worker, acme, endpoint, upstream, tracing; `outcome` one of the above, or a
+    worker's word for it; `at` the time (RFC 3339); `detail` is for people."""
 
     number: int
     kind: str
@@ -45,7 +47,7 @@ class Events:
     """Says each event on standard error, tells those who listen, and remembers the last ones."""
 
     def __init__(self) -> None:
-        self.last: deque[Event] = deque(maxlen=_LAST)
+        self.last: deque[Event] = deque()
         # How many there were of each kind and outcome.
         self.counts: Counter[tuple[str, str]] = Counter(dict.fromkeys(_COUNTED, 0))
         self._listening: set[asyncio.Queue[Event | None]] = set()
@@ -60,11 +62,23 @@ class Events:
 
     def tell(self, event: Event) -> Event:
         """It has happened."""
-        self.last.append(event)
-        self.counts[event.kind, event.outcome] += 1
+        self._remember(event)
         report(f"event {event.number}: {event.kind} {event.outcome} at {event.at}: {event.detail}")
         self._pass_on(event)
         return event
+
+    def note(self, kind: str, outcome: str, detail: str) -> None:
+        """It has happened to a worker, which has said so itself."""
+        event = self.next(kind, outcome, detail)
+        self._remember(event)
+        self._pass_on(event)
+
+    def _remember(self, event: Event) -> None:
+        self.counts[event.kind, event.outcome] += 1
+        self.last.append(event)
+        alike = [one for one in self.last if (one.kind in _OF_UPSTREAMS) == (event.kind in _OF_UPSTREAMS)]
+        if len(alike) > _LAST:
+            self.last.remove(alike[0])
 
     def pass_by(self, kind: str, outcome: str, detail: str) -> None:
         """What happens all the time, such as a health check that fails: it has no number, and is not remembered."""

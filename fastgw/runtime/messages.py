@@ -10,19 +10,22 @@
     (ENDPOINTS, Found)
     (OVERRIDES, Overrides)
     (LAYOUT, Layout)
+    (LIVE_LOG, filters)
     (DRAIN, kept addresses)                                 (LEAVING,)
 
 A snapshot travels pickled, as bytes: that is done once for all workers. Listening sockets travel beside START and
-PREPARE, one for each of `addresses`, in which one address may be several times; START's first three descriptors are
-the shared memory of the columns and of the rows of counters, and the socket that records of traces are sent to. At the
-addresses that are `kept` somebody else listens on when this gateway ends. A worker says LEAVING when it drains without
-having been told, so that another takes its place meanwhile.
+PREPARE, one for each of `addresses`, in which one address may be several times; START's first four descriptors are
+the shared memory of the columns and of the rows of counters, and the sockets that records of traces are sent to, and
+news (`fastgw.net.news_sink`). At the addresses that are `kept` somebody else listens on when this gateway ends. A
+worker says LEAVING when it drains without having been told, so that another takes its place meanwhile. The first thing
+it looks at in START is `program`: of another version's it understands no more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastgw.policy.log_filter import LogFilter
 from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.runtime.overrides import Overrides
 from fastgw.runtime.row_layout import Layout
@@ -41,6 +44,7 @@ HEALTH = "health"
 ENDPOINTS = "endpoints"
 OVERRIDES = "overrides"
 LAYOUT = "layout"
+LIVE_LOG = "live-log"
 DRAIN = "drain"
 LEAVING = "leaving"
 
@@ -49,6 +53,8 @@ LEAVING = "leaving"
 Unhealthy = dict[str, frozenset[str]]
 # The endpoints that were found, by where they were looked for: in START all, else what has changed.
 Found = dict[Discovery, tuple[Endpoint, ...]]
+# What those see who look at the log as it is made; each once.
+Filters = tuple[LogFilter, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +73,5 @@ class Start:
     found: Found
     overrides: Overrides
     layout: Layout
+    live_log: Filters
     ticket_secret: TicketSecret

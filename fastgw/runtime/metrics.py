@@ -150,6 +150,8 @@ class Collector:
         lost = Family("fastgw_worker_lost_log_lines", COUNTER, "Lines of the access log that could not be written.")
         traces_help = "Recorded exchanges that could not be handed to the process that exports them."
         lost_traces = Family("fastgw_worker_lost_traces", COUNTER, traces_help)
+        news_help = "What the supervisor was to be told (events, failures, lines that are looked at), and could not be."
+        lost_news = Family("fastgw_worker_lost_news", COUNTER, news_help)
         cpu = Family("fastgw_worker_cpu_seconds", COUNTER, "CPU time of the worker's process.", "seconds")
         memory = Family("fastgw_worker_resident_memory_bytes", GAUGE, "Memory of the worker's process.", "bytes")
         lag_help = "By how much the worker's event loop is late for what it has planned."
@@ -165,10 +167,11 @@ class Collector:
             handshakes.add_labelled(column[counters.FAILED_HANDSHAKES], name)
             lost.add_labelled(row[counters.LOST_LINES], name)
             lost_traces.add_labelled(row[counters.LOST_TRACES], name)
+            lost_news.add_labelled(row[counters.LOST_NEWS], name)
             lag.add_histogram(row[counters.LAG : counters.LAG + HISTOGRAM], name)
             for family, value in zip((cpu, memory), process_facts(worker.pid), strict=True):
                 family.add_labelled(value, name)
-        return [requests, accepted, connections, handshakes, lost, lost_traces, cpu, memory, lag]
+        return [requests, accepted, connections, handshakes, lost, lost_traces, lost_news, cpu, memory, lag]
 
     def _gateway(self, certificates: Iterable[ListenerCertificate]) -> list[Family]:
         build = Family("fastgw_build", INFO, "The program that runs.")

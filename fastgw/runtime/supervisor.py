@@ -24,6 +24,9 @@ from fastgw.policy.ticket_secret import SECRET_SIZE, TicketSecret
 from fastgw.runtime import control, handover, systemd
 from fastgw.runtime.admin_server import AdminServer
 from fastgw.runtime.events import DONE, REFUSED, Event, Events
+from fastgw.runtime.failures import Failures
+from fastgw.runtime.live_log import LiveLogs
+from fastgw.runtime.news import News
 from fastgw.runtime.overview import Overview
 from fastgw.runtime.process import let_signals_in, raise_file_limit
 from fastgw.runtime.reloads import Over, Reloads, tested
@@ -130,6 +133,8 @@ class Supervisor:
             unhealthy = {name: frozenset(names) for name, names in estate.unhealthy.items()}
             self._reloads.inherit(estate.found, unhealthy, estate.draining)
         self._overview = Overview(self._reloads, self._workers)
+        self._failures, self._live_logs = Failures(), LiveLogs(self._workers.tell_live_log)
+        self._news = News(self._workers.news, self._events, self._failures, self._live_logs)
         self._status = Status(config_path, self._workers, table, self._events)
         self._state = COMING_UP
         self._exit_status = 0
@@ -146,12 +151,14 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload_or_pass_on()))
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self._upgrade_or_pass_on()))
         let_signals_in()
+        self._news.begin()
         await self._reloads.begin()
         if self._state == COMING_UP:
             self._begin(self._come_up())
         await self._workers.run()
         await self._reloads.traces.stop()
         self._workers.traces.close()
+        self._news.close()
         if self._control is not None:
             await self._control.answered()
         for task in tuple(self._tasks):
@@ -183,6 +190,7 @@ class Supervisor:
         self._begin(self._reloads.acme.run())
         self._begin(self._reloads.traces.run())
         self._begin(self._reloads.checker.run())
+        self._begin(self._live_logs.run())
         self._control_socket = self._control_socket or _control_socket(self._config_path)
         if self._control_socket is not None:
             self._control = control.ControlServer(self._control_socket, self._obey)
@@ -202,7 +210,8 @@ class Supervisor:
 
         directory = self._config_path.parent
         gate = admin_gate.GatewayGate(
-            *(self._status, self._overview, self._reloads, self._workers, self._events, directory)
+            *(self._status, self._overview, self._reloads, self._workers, self._events, directory),
+            *(self._failures, self._live_logs),
         )
         return admin.make_app(gate, settings)
 

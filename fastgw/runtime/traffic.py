@@ -16,12 +16,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from fastgw.counters import BUCKET_OF, BUCKETS, HEARTBEAT, LAG, LOST_LINES, LOST_TRACES, WORKER
+from fastgw.counters import BUCKET_OF, BUCKETS, HEARTBEAT, LAG, LOST_LINES, LOST_NEWS, LOST_TRACES, WORKER
 from fastgw.gateway import Gateway
-from fastgw.net.clock import TICK_S, Sweep
+from fastgw.net.clock import TICK_S, Sweep, wall, wall_offset
 from fastgw.net.listener import Server
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.net.mirror import RouteMirror, copies_gateway
+from fastgw.net.news_sink import NewsSink
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
@@ -29,7 +30,7 @@ from fastgw.net.trace_sink import TraceSink
 from fastgw.policy.metrics import ExchangeCounts
 from fastgw.policy.ticket_secret import TicketSecret
 from fastgw.rows import Rows
-from fastgw.runtime.messages import Found, Unhealthy
+from fastgw.runtime.messages import Filters, Found, Unhealthy
 from fastgw.runtime.overrides import Overrides, overridden
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.row_layout import Layout
@@ -65,7 +66,8 @@ class Prepared:
 class Traffic:
     """Everything that one worker runs. `counters` is its column of the shared memory; `ticket_secret` is what the keys
     of TLS session tickets are made from; somebody else listens on at the addresses `lent` when we don't; `found` is
-    what upstreams begin with that look for their endpoints; `records` is where traces are sent to."""
+    what upstreams begin with that look for their endpoints; `records` is where traces are sent to, and `news` where all
+    else goes that the supervisor is told."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Traffic:
         lent: frozenset[Address],
         found: Found,
         records: socket.socket,
+        news: NewsSink,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
@@ -92,6 +95,9 @@ class Traffic:
         self._date_until = 0.0
         self._sweep = Sweep(loop, time.monotonic, report_exception)
         self._log = _open_log(snapshot.access_log)
+        self._news = news
+        # Of those who look at the log as it is made.
+        self._filters: Filters = ()
         self._serving: dict[Address, Serving] = {}
         # Those whose listener is gone, as long as they have connections.
         self._retired: list[Server] = []
@@ -111,7 +117,7 @@ class Traffic:
         self._unhealthy: Unhealthy = {}
         self._found = found
         self._overrides: Overrides = {}
-        self.gateway.traces = self._traces = TraceSink(records, _wall_offset, report, report_exception)
+        self.gateway.traces = self._traces = TraceSink(records, wall_offset, report, report_exception)
         self._set_pools(snapshot)
         self._set_counts(snapshot)
         self._set_tracer(snapshot)
@@ -123,7 +129,7 @@ class Traffic:
     async def start(self, sockets: Sockets) -> None:
         """Accepts connections from now on."""
         self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick, self._tick_counts]
-        self._sweep.each_tick += [self._traces.tick]
+        self._sweep.each_tick += [self._traces.tick, self._news.tick]
         self._keep_time(time.monotonic())
         self._sweep.start()
         await self._set_listeners(Prepared(self.snapshot, sockets))
@@ -157,9 +163,8 @@ class Traffic:
             if kept is None or kept.upstream != upstream:
                 if kept is not None:
                     before[name] = kept
-                kept = UpstreamPool(
-                    *(upstream, self.gateway, self._resolver, self._sweep, self._loop, report, _wall, self._rows)
-                )
+                told = (report, wall, self._rows, self._news.tell)
+                kept = UpstreamPool(upstream, self.gateway, self._resolver, self._sweep, self._loop, *told)
                 if name in self._unhealthy:
                     kept.set_unhealthy(self._unhealthy[name])
             self._pools[name] = kept
@@ -222,6 +227,7 @@ class Traffic:
 
     def _set_counts(self, snapshot: Snapshot) -> None:
         self.gateway.counts = self._counts if snapshot.counts_requests else None
+        self.gateway.failures = self._news if snapshot.is_observed else None
 
     def set_layout(self, layout: Layout, memory: memoryview, number: int) -> None:
         """Where the rows go in the shared memory; this is worker `number`."""
@@ -253,6 +259,7 @@ class Traffic:
         self._own_row[LOST_LINES] += lost - self._lost_lines
         self._lost_lines = lost
         self._own_row[LOST_TRACES] += self._traces.newly_lost()
+        self._own_row[LOST_NEWS] += self._news.newly_lost()
 
     def hand_counts_over(self) -> None:
         """Another worker goes on from what has been counted so far."""
@@ -274,16 +281,8 @@ class Traffic:
             self._retire(serving.server)
 
     async def _serve(self, listener: Listener, sockets: list[socket.socket]) -> Serving:
-        server = Server(
-            self.gateway,
-            listener,
-            self._sweep,
-            self._loop,
-            self._refusals,
-            self._ticket_secret,
-            report,
-            self._counters,
-        )
+        shared = (self._sweep, self._loop, self._refusals, self._ticket_secret, report, self._counters)
+        server = Server(self.gateway, listener, *shared)
         create = self._loop.create_unix_server if listener.address.path else self._loop.create_server
         return Serving(server, [(sock, await create(server.connect, sock=sock, backlog=BACKLOG)) for sock in sockets])
 
@@ -347,18 +346,28 @@ class Traffic:
     def _set_tracer(self, snapshot: Snapshot) -> None:
         self.gateway.tracer = Tracer(snapshot.tracing, snapshot, random.getrandbits) if snapshot.tracing else None
 
-    def close_traces(self) -> None:
+    def close(self) -> None:
+        """Says what is left to say; nothing is carried any more."""
         self._traces.close()
+        self._news.close()
+        self.flush_counts()
+        self._log.close()
 
     def reopen_log(self) -> None:
         self._log.reopen()
 
-    def close_log(self) -> None:
-        self._log.close()
+    def set_live_log(self, filters: Filters) -> None:
+        """What is looked at of the log as it is made; nothing, if there are none."""
+        self._filters = filters
+        self._put_log_in_place()
+
+    def _put_log_in_place(self) -> None:
+        self.gateway.log = self._news.before(self._log, self.snapshot.access_log, self._filters)
 
     async def _replace_log(self, settings: AccessLog) -> None:
         old = self._log
-        self._log = self.gateway.log = _open_log(settings, old.dropped)
+        self._log = _open_log(settings, old.dropped)
+        self._put_log_in_place()
         # It waits for its writer, and may lose something more on the way.
         await asyncio.to_thread(old.close)
         self._log.dropped_before = old.dropped
@@ -370,13 +379,13 @@ class Traffic:
         self.gateway.coarse_now = now
         self._counters[HEARTBEAT] = int(now * 1000)
         if now >= self._date_until:
-            wall = now + _wall_offset()
-            self._date_until = now + 1.0 - wall % 1.0
-            self.gateway.http_date = formatdate(wall, usegmt=True).encode()
-            self._renew_ticket_secret(wall)
+            time_of_day = now + wall_offset()
+            self._date_until = now + 1.0 - time_of_day % 1.0
+            self.gateway.http_date = formatdate(time_of_day, usegmt=True).encode()
+            self._renew_ticket_secret(time_of_day)
 
-    def _renew_ticket_secret(self, wall: float) -> None:
-        before, self._ticket_secret = self._ticket_secret, self._ticket_secret.at(wall)
+    def _renew_ticket_secret(self, time_of_day: float) -> None:
+        before, self._ticket_secret = self._ticket_secret, self._ticket_secret.at(time_of_day)
         if self._ticket_secret is not before:
             for server in self._servers():
                 server.set_ticket_secret(self._ticket_secret)
@@ -390,14 +399,4 @@ def _differ_in_endpoints(before: Upstream, after: Upstream) -> bool:
 def _open_log(settings: AccessLog, dropped_before: int = 0) -> LogSink | NoLog:
     if settings.path == "off":
         return NoLog(dropped_before)
-    return LogSink(settings, _wall_offset, report, report_exception, dropped_before)
-
-
-def _wall() -> float:
-    """The time of day."""
-    return time.time()  # noqa: TID251
-
-
-def _wall_offset() -> float:
-    """What the wall clock shows when the monotonic clock shows 0; not constant, the wall clock is set now and then."""
-    return time.time() - time.monotonic()  # noqa: TID251
+    return LogSink(settings, wall_offset, report, report_exception, dropped_before)

@@ -21,6 +21,8 @@ from pathlib import Path
 import uvloop
 
 from fastgw import __version__
+from fastgw.net.clock import wall_offset
+from fastgw.net.news_sink import NewsSink
 from fastgw.runtime import channel
 from fastgw.runtime import messages as m
 from fastgw.runtime.report import report, report_exception
@@ -138,6 +140,8 @@ class Worker:
             self._traffic.set_found(message[1])
         elif word == m.OVERRIDES:
             self._traffic.set_overrides(message[1])
+        elif word == m.LIVE_LOG:
+            self._traffic.set_live_log(message[1])
         elif word == m.LAYOUT:
             self._row_memory.grow(message[1].size)
             self._traffic.set_layout(message[1], self._row_memory.cells, self._number)
@@ -163,9 +167,7 @@ class Worker:
             traffic.end()
             await self._emptied(time.monotonic() + _LAST_WORDS_S)
         traffic.abort()
-        traffic.close_traces()
-        traffic.flush_counts()
-        traffic.close_log()
+        traffic.close()
 
     async def _emptied(self, until: float) -> bool:
         while self._traffic.connections():
@@ -222,27 +224,30 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     _be_called(_STANDBY_NAME)
     try:
-        snapshot, start, (memory, row_memory, traces, *descriptors) = _wait_for_start(control)
+        snapshot, start, descriptors = _wait_for_start(control)
     except (EOFError, KeyboardInterrupt):
         return
     if start.program != __version__:
         report(f"fastgw {start.program} was started, and {__version__} is installed now: restart it")
         sys.exit(1)
+    memory, row_memory, traces, news, *listening = descriptors
     _be_called(_WORKER_NAME)
     if start.cpu >= 0:
         os.sched_setaffinity(0, {start.cpu})
     counters = SharedMemory(memory, start.workers).column(start.number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
-        records = socket.socket(fileno=traces)
-        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, records, loop)
+        records, told = socket.socket(fileno=traces), socket.socket(fileno=news)
+        sink = NewsSink(told, start.number, snapshot.access_log, wall_offset, report_exception)
+        traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, records, sink, loop)
         traffic.set_unhealthy(start.unhealthy)
         traffic.set_overrides(start.overrides)
+        traffic.set_live_log(start.live_log)
         rows = RowMemory(row_memory)
         rows.grow(start.layout.size)
         traffic.set_layout(start.layout, rows.cells, start.number)
         worker = Worker(traffic, control, loop, rows, start.number)
-        runner.run(worker.run(sockets_of(start.addresses, descriptors)))
+        runner.run(worker.run(sockets_of(start.addresses, listening)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from fastgw.runtime import messages as m
 from fastgw.runtime import shared_memory
 from fastgw.runtime.channel import Message
 from fastgw.runtime.events import LOST, Events
+from fastgw.runtime.news import NewsSockets
 from fastgw.runtime.overrides import Overrides
 from fastgw.runtime.report import report
 from fastgw.runtime.row_layout import LayoutKeeper
@@ -86,7 +87,9 @@ class Workers:
         self.found: m.Found = {}
         self.overrides: Overrides = {}
         self.rows = LayoutKeeper(self.count)
+        self.live_log: m.Filters = ()
         self.traces = TraceSockets()
+        self.news = NewsSockets()
 
     async def run(self) -> None:
         """Until `stop`, and the drain after it."""
@@ -155,6 +158,13 @@ class Workers:
         for process in tuple(self._everyone):
             if process.has_served:
                 await process.send((m.LAYOUT, self.rows.layout))
+
+    async def tell_live_log(self, filters: m.Filters) -> None:
+        """What is looked at of the log as it is made."""
+        self.live_log = filters
+        for process in tuple(self._everyone):
+            if process.has_served:
+                await process.send((m.LIVE_LOG, filters))
 
     def pids(self) -> dict[int, int]:
         """The processes of the workers that serve."""
@@ -231,9 +241,9 @@ class Workers:
             cpu, lent = self._cpu_of(number), self._table.lent
             start = m.Start(
                 *(__version__, number, self.count, cpu, addresses, lent),
-                *(self.unhealthy, self.found, self.overrides, self.rows.layout, self.ticket_secret()),
+                *(self.unhealthy, self.found, self.overrides, self.rows.layout, self.live_log, self.ticket_secret()),
             )
-            shared = [self._memory.fd, self.rows.memory.fd, self.traces.workers.fileno()]
+            shared = [self._memory.fd, self.rows.memory.fd, self.traces.workers.fileno(), self.news.workers.fileno()]
             await process.send((m.START, start), [*shared, *sockets])
             await _first_of(process.readiness(), self._stopping.wait(), asyncio.sleep(_PREPARE_S))
             if process.has_served:
@@ -246,6 +256,8 @@ class Workers:
                     await process.send((m.OVERRIDES, self.overrides))
                 if start.layout is not self.rows.layout:
                     await process.send((m.LAYOUT, self.rows.layout))
+                if start.live_log is not self.live_log:
+                    await process.send((m.LIVE_LOG, self.live_log))
                 self._serving[number] = process
                 if len(self._serving) == self.count:
                     self._all_ready.set()

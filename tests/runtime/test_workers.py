@@ -59,6 +59,7 @@ async def running(first: Snapshot, table: SocketTable) -> AsyncIterator[Workers]
         workers.stop()
         await task
     workers.traces.close()
+    workers.news.close()
 
 
 async def all_serve(workers: Workers) -> None:
