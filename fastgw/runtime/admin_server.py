@@ -28,6 +28,8 @@ _GRACE_S = 1
 # How long the address of a gateway that was replaced is waited for.
 _HANDED_OVER_S = 10.0
 _TRY_AGAIN_S = 0.05
+# Whoever listens to events or to the log and reads nothing for as long is cut off.
+_READS_NOTHING_MS = 60_000
 
 
 class AdminServer:
@@ -174,6 +176,8 @@ def _bound(settings: AdminSettings) -> socket.socket:
             _bind_path(sock, path)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # What is accepted inherits it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _READS_NOTHING_MS)
             sock.bind((address.host, address.port))
         sock.listen(_BACKLOG)
     except OSError as error:
