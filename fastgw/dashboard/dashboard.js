@@ -5,6 +5,8 @@ const LOOK_MS = 1000;
 const LOOKS_BACK = 4;
 const KEPT = 120; // rates in the line
 const EVENTS = 50;
+const FAILURES = 50;
+const LINES = 200;
 const FAILED = ["none", "5xx"];
 
 const $ = (id) => document.getElementById(id);
@@ -212,6 +214,94 @@ function drawWorkers(now, earlier, seconds) {
   });
 }
 
+// Failures: each row is made once, so that what a button is for does not change under it.
+
+let newestFailure = 0;
+
+function drawFailures(told) {
+  const body = $("failures").tBodies[0];
+  const newest = told.failures.length ? told.failures[0].number : 0;
+  if (newest < newestFailure) {
+    // Another gateway has taken the place of the one that knew those.
+    body.replaceChildren();
+    newestFailure = 0;
+  }
+  for (const one of told.failures.filter((failure) => failure.number > newestFailure).reverse()) {
+    drawFailure(body.insertRow(0), one);
+  }
+  while (body.rows.length > FAILURES) body.deleteRow(-1);
+  newestFailure = newest;
+  const more = told.left_out ? `And ${whole.format(told.left_out)} more: too many in a second.` : "";
+  $("more-failures").textContent = newest ? more : "None so far.";
+}
+
+function drawFailure(row, one) {
+  const request = `${one.method} ${one.host}${one.path}`;
+  const tries = one.attempts > 1 ? `, ${one.attempts} tries` : "";
+  cell(row, new Date(one.at).toLocaleTimeString());
+  cell(row, one.status ? String(one.status) : "none");
+  cell(row, one.method ? request : "(unreadable)", "wraps");
+  cell(row, `${one.explanation}${one.reason ? ` (${one.reason}${tries})` : ""}`, "wraps");
+  cell(row, one.route || "(none)");
+  cell(row, one.endpoint ? `${one.endpoint} of ${one.upstream}` : one.upstream || "–");
+  cell(row, time(one.duration_ms / 1e3));
+  cell(row, `${one.client} on ${one.listener}`);
+  const place = cell(row, "");
+  if (!one.method) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Explain";
+  button.setAttribute("aria-label", `Explain ${request}`);
+  button.addEventListener("click", () => {
+    $("method").value = one.method;
+    $("url").value = `${one.scheme}://${one.host}${one.path}`;
+    $("url").focus();
+  });
+  place.append(button);
+}
+
+// The log as it is made.
+
+let logging = null;
+
+function showLog(text, kind) {
+  const item = document.createElement("li");
+  item.textContent = text;
+  item.className = kind;
+  $("log").prepend(item);
+  while ($("log").children.length > LINES) $("log").lastChild.remove();
+}
+
+function logEnds() {
+  if (logging) logging.abort();
+  logging = null;
+  $("log-button").textContent = "Show";
+  $("log-button").setAttribute("aria-pressed", "false");
+}
+
+$("listen").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (logging) return logEnds();
+  const own = new AbortController();
+  logging = own;
+  $("log-button").textContent = "Stop";
+  $("log-button").setAttribute("aria-pressed", "true");
+  $("log-trouble").textContent = "";
+  const wanted = new URLSearchParams();
+  if ($("log-route").value) wanted.set("route", $("log-route").value);
+  if ($("log-status").value) wanted.set("status", $("log-status").value);
+  try {
+    for await (const { event: kind, data } of messages(`api/log?${wanted}`, {}, own.signal)) {
+      if (kind === "line") showLog(data, "line");
+      if (kind === "dropped") showLog(`${whole.format(JSON.parse(data).count)} lines are left out`, "dropped");
+    }
+  } catch (error) {
+    if (!own.signal.aborted) $("log-trouble").textContent = error.message;
+  }
+  if (logging === own) logEnds();
+  return undefined;
+});
+
 // Explanations.
 
 $("explain").addEventListener("submit", async (event) => {
@@ -248,35 +338,44 @@ $("explain").addEventListener("submit", async (event) => {
   }
 });
 
-// Events, over fetch: an EventSource can't send a token.
+// Server-sent events, over fetch: an EventSource can't send a token.
+
+async function* messages(path, more, signal) {
+  const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...more };
+  const response = await fetch(path, { headers, cache: "no-store", signal });
+  if (response.status === 401) throw new Unauthorized();
+  if (!response.ok) throw new Error((await response.json()).detail);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const complete = text.split("\n\n");
+    text = complete.pop();
+    for (const message of complete) {
+      yield Object.fromEntries(message.split("\n").filter((line) => line.includes(": "))
+        .map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]));
+    }
+  }
+}
 
 async function listen() {
   let last = "";
   for (;;) {
     try {
-      const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(last ? { "Last-Event-ID": last } : {}) };
-      const response = await fetch("api/events", { headers, cache: "no-store" });
-      if (!response.ok) return;
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let text = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        text += value;
-        const messages = text.split("\n\n");
-        text = messages.pop();
-        for (const message of messages) last = happened(message) || last;
+      for await (const fields of messages("api/events", last ? { "Last-Event-ID": last } : {})) {
+        last = happened(fields) || last;
       }
     } catch (error) {
+      if (error instanceof Unauthorized) return;
       // The gateway is away; it is asked again.
     }
     await new Promise((resolve) => setTimeout(resolve, 2 * LOOK_MS));
   }
 }
 
-function happened(message) {
-  const fields = Object.fromEntries(message.split("\n").filter((line) => line.includes(": "))
-    .map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]));
+function happened(fields) {
   if (!fields.data) return "";
   const event = JSON.parse(fields.data);
   if (["reload", "upgrade"].includes(event.kind) && event.outcome === "done") isStale = true;
@@ -303,6 +402,7 @@ async function look() {
   }
   drawEndpoints(now, before, seconds);
   drawWorkers(now, before, seconds);
+  drawFailures(await ask("api/failures"));
   looks.push(now);
   if (looks.length > LOOKS_BACK) looks.shift();
 }
@@ -322,6 +422,7 @@ async function drawOnce() {
     cell(row, route.goes_to, "wraps");
     cell(row, route.name);
   }
+  $("routes-there-are").replaceChildren(...table.map((route) => new Option(route.name)));
 }
 
 function showState(text, kind) {

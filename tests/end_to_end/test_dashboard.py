@@ -172,3 +172,57 @@ def test_its_files_let_nothing_else_in(tmp_path: Path) -> None:
             assert b"innerHTML" not in body
             assert b"http://" not in body.replace(b"http://localhost/", b"")
             assert b"https://" not in body
+
+
+def test_failures_come_with_why_and_are_put_into_the_box_that_explains(tmp_path: Path) -> None:
+    with rig(tmp_path) as (gateway, admin, (first, second)), Browser(tmp_path) as browser:
+        browser.go(f"http://127.0.0.1:{admin.port}/")
+        assert browser.shows("#more-failures", "None so far.")
+        for backend in (first, second):
+            backend.be("503")
+        with Client(gateway.address) as client:
+            assert client.ask(get(b"/nowhere?x=<b>&token=secret")).status == 404
+        assert browser.shows("#failures tbody", "No route matches the request. (no-route)")
+        with Client(gateway.address) as client:
+            assert client.ask(get(b"/products?q=1", method=b"POST")).status == 503
+        assert browser.shows("#failures tbody", "The backend has answered with 503")
+        rows = browser.value("[...document.querySelectorAll('#failures tbody tr')].map(row => row.innerText)")
+        # The newest first, and nothing that a client has sent is more than text.
+        assert "POST a.test/products?q=1" in rows[0]
+        assert " of shop" in rows[0]
+        assert "GET a.test/nowhere?x=<b>&token=REDACTED" in rows[-1]
+        assert browser.value("document.querySelectorAll('#failures b').length") == 0
+        browser.value("document.querySelector('#failures button').focus()")
+        assert browser.value("document.activeElement.ariaLabel") == "Explain POST a.test/products?q=1"
+        browser.press("Enter", 13, "\r")
+        assert browser.value("document.getElementById('method').value") == "POST"
+        assert browser.value("document.activeElement.value") == "http://a.test/products?q=1"
+        browser.press("Enter", 13, "\r")
+        assert browser.shows("#explained", "match route: products")
+        assert browser.complaints == []
+
+
+def test_the_log_is_shown_while_it_is_asked_for(tmp_path: Path) -> None:
+    with rig(tmp_path) as (gateway, admin, _backends), Browser(tmp_path) as browser:
+        browser.go(f"http://127.0.0.1:{admin.port}/")
+        assert browser.shows("#endpoints tbody", "up")
+        browser.value("document.getElementById('log-route').focus()")
+        browser.write("products")
+        browser.press("Enter", 13, "\r")
+        assert browser.shows("#log-button", "Stop")
+
+        def is_seen() -> bool:
+            with Client(gateway.address) as client:
+                assert client.ask(get(b"/products?api_key=secret")).status == 200
+                assert client.ask(get(b"/odd")).status == 404
+            return "/products?api_key=REDACTED" in browser.text("#log")
+
+        assert eventually(is_seen)
+        assert "/odd" not in browser.text("#log")
+        browser.press("Enter", 13, "\r")
+        assert browser.shows("#log-button", "Show")
+        browser.value("document.getElementById('log-route').value = 'product'")
+        browser.press("Enter", 13, "\r")
+        assert browser.shows("#log-trouble", 'did you mean "products"?')
+        # The refusal is all that it complains of.
+        assert all("404" in complaint for complaint in browser.complaints)
