@@ -237,15 +237,14 @@ function drawFailures(told) {
 
 function drawFailure(row, one) {
   const request = `${one.method} ${one.host}${one.path}`;
-  const tries = one.attempts > 1 ? `, ${one.attempts} tries` : "";
+  const more = [one.reason, one.attempts > 1 ? `${one.attempts} tries` : ""].filter((part) => part).join(", ");
   cell(row, new Date(one.at).toLocaleTimeString());
   cell(row, one.status ? String(one.status) : "none");
-  cell(row, one.method ? request : "(unreadable)", "wraps");
-  cell(row, `${one.explanation}${one.reason ? ` (${one.reason}${tries})` : ""}`, "wraps");
+  cell(row, `${one.method ? request : "(unreadable)"} from ${one.client}`, "wraps");
+  cell(row, more ? `${one.explanation} (${more})` : one.explanation, "wraps");
   cell(row, one.route || "(none)");
   cell(row, one.endpoint ? `${one.endpoint} of ${one.upstream}` : one.upstream || "–");
   cell(row, time(one.duration_ms / 1e3));
-  cell(row, `${one.client} on ${one.listener}`);
   const place = cell(row, "");
   if (!one.method) return;
   const button = document.createElement("button");
