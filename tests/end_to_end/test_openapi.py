@@ -27,11 +27,13 @@ from fastgw.config.admin import AdminSettings
 from fastgw.config.routing_table import Row
 from fastgw.config.values import BALANCES, WEIGHT_MAX
 from fastgw.errors import Problem
+from fastgw.net.failure_record import FailureRecord
 from fastgw.policy.breaker import STATES
 from fastgw.runtime import admin as admin_api
 from fastgw.runtime.events import Event
 from fastgw.runtime.explanation import Considered, Explanation, Holds, Step
 from fastgw.runtime.exposition import BOUNDS
+from fastgw.runtime.failures import Failures
 from fastgw.runtime.metrics import STATUS_CLASSES
 from tests.support.admin import TOKEN, Admin, with_admin
 from tests.support.client import Client, get
@@ -104,6 +106,13 @@ def test_its_schemas_are_the_code_s_classes(name: str, kind: Any) -> None:
     assert list(SCHEMAS[name]["properties"]) == [field.name for field in fields(kind)]
 
 
+def test_a_failure_is_described_as_it_is_told() -> None:
+    record = FailureRecord(1.0, *("",) * 9, 503, "timeout", 1, 2.5, *("",) * 2)
+    failures = Failures()
+    failures.add(0, [record], 0)
+    assert list(SCHEMAS["Failure"]["properties"]) == list(failures.last()[0])
+
+
 def test_its_figures_and_words_are_the_code_s() -> None:
     assert SCHEMAS["Histogram"]["minItems"] == SCHEMAS["Histogram"]["maxItems"] == counters.HISTOGRAM
     bounds = SCHEMAS["Summary"]["properties"]["bounds_s"]
@@ -129,7 +138,7 @@ def tables(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_a_member_that_nobody_has_described_is_a_mistake() -> None:
-    asked = ("Override", "Request", "Message")
+    asked = ("Override", "Request", "Message", "LogMessage")
     closed = [
         table
         for name, schema in SCHEMAS.items()
@@ -201,10 +210,12 @@ def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
             with Client(gateway.address) as client:
                 for path in (b"/x", b"/fixed", b"/y"):
                     client.ask(get(path))
+                client.ask(get(b"/x", host=b"[::1"))
             assert asking.post("/api/endpoints", {"endpoint": backend.address, "draining": False})[0] == 200
             assert asking.post("/api/reload", None)[0] == 200
             # Workers tell what they have counted twice a second.
             assert eventually(lambda: any(worker["requests"] for worker in asking.get("/api/summary")["workers"]))
+            assert eventually(lambda: asking.get("/api/failures")["failures"])
             yield asking
 
 
@@ -222,13 +233,15 @@ API = schemathesis.openapi.from_path(
     ROOT / "fastgw" / "openapi.json",
     config=schemathesis.Config.from_dict(
         {
-            # An event stream never ends: so much of it is an answer. One that may have nothing to tell for a while wants a
-            # "request-timeout" of 0.2 among the operations below: what has come by then is the answer.
+            # An event stream never ends: so much of it is an answer. One that may have nothing to tell for a while
+            # wants a "request-timeout" of 0.2 among the operations below: what has come by then is the answer.
             "max-stream-events": STREAMED_EVENTS,
             "request-timeout": 10,
             # The token is what the test says.
             "generation": {"with-security-parameters": False},
             "operations": [
+                # Nobody may have asked for anything meanwhile.
+                {"include-name": "GET /api/log", "request-timeout": 0.2},
                 # Any text is right to ask about, and hardly any is a configuration.
                 {
                     "include-name": "POST /api/config/check",
