@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,11 +39,12 @@ _WAITING_MAX = 16
 
 
 class _Waiting(NamedTuple):
-    """A datagram with so much news in it."""
+    """A datagram with so much news in it. One of lines has their filter, and how many those make with the left out."""
 
     datagram: bytes
     news: int
-    are_lines: bool
+    filter: LogFilter | None = None
+    lines: int = 0
 
 
 class NewsSink:
@@ -71,6 +73,8 @@ class NewsSink:
         self._events_left, self._failures_left = _EVENTS_PER_S, _FAILURES_PER_S
         self._second_ends = 0.0
         self._live: LiveLog | None = None
+        # Lines that were lost, as long as nobody has been told.
+        self._lost_lines: Counter[LogFilter] = Counter()
         self._waiting: list[_Waiting] = []
         self._lost = self._lost_taken = 0
 
@@ -95,10 +99,11 @@ class NewsSink:
         self._redaction = Redaction(settings.redaction)
         self._take_lines(0.0)
         self._live = LiveLog(log, settings, filters, self._wall_offset) if filters else None
+        self._lost_lines = Counter({one: lost for one, lost in self._lost_lines.items() if one in filters})
         return self._live or log
 
     def tick(self, now: float) -> None:
-        self._take_events()
+        self._take_events(now >= self._second_ends)
         self._take_failures()
         self._take_lines(now)
         if now >= self._second_ends:
@@ -107,11 +112,12 @@ class NewsSink:
         if self._waiting:
             self._send()
 
-    def _take_events(self) -> None:
-        events, left_out = self._events, self._events_left_out
+    def _take_events(self, is_second_over: bool) -> None:
+        # How many were too many is an event in turn: one in a second.
+        events, left_out = self._events, self._events_left_out if is_second_over else 0
         if events or left_out:
-            self._events, self._events_left_out = [], 0
-            self._put((EVENTS, self._worker, events, left_out), len(events))
+            self._events, self._events_left_out = [], self._events_left_out - left_out
+            self._put(_Waiting(self._datagram(EVENTS, events, left_out), len(events)))
 
     def _take_failures(self) -> None:
         failures, left_out = self._failures, self._failures_left_out
@@ -121,7 +127,7 @@ class NewsSink:
         try:
             wall = self._wall_offset()
             records = [record_of(one, self._redaction, wall) for one in failures]
-            self._put((FAILURES, self._worker, records, left_out), len(records))
+            self._put(_Waiting(self._datagram(FAILURES, records, left_out), len(records)))
         except Exception:
             # A bug here must not keep the rest from being told.
             self._lost += len(failures)
@@ -131,18 +137,27 @@ class NewsSink:
         if self._live is None:
             return
         try:
-            for piece in self._live.taken(now):
-                self._put((LINES, self._worker, *piece), piece.number)
+            for wanted, lines, number, left_out in self._live.taken(now):
+                missing = left_out + self._lost_lines.pop(wanted, 0)
+                datagram = self._datagram(LINES, wanted, lines, number, missing)
+                self._put(_Waiting(datagram, number, wanted, number + missing))
         except Exception:
             self._failed()
 
-    def _put(self, message: tuple[object, ...], news: int) -> None:
-        datagram = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        self._waiting.append(_Waiting(datagram, news, message[0] == LINES))
+    def _datagram(self, word: str, *said: object) -> bytes:
+        return pickle.dumps((word, self._worker, *said), pickle.HIGHEST_PROTOCOL)
+
+    def _put(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
         if len(self._waiting) > _WAITING_MAX:
             # Lines are the most of it, and the least worth.
-            oldest = next((place for place, one in enumerate(self._waiting) if one.are_lines), 0)
-            self._lost += self._waiting.pop(oldest).news
+            oldest = next((place for place, one in enumerate(self._waiting) if one.filter is not None), 0)
+            self._lose(self._waiting.pop(oldest))
+
+    def _lose(self, waiting: _Waiting) -> None:
+        self._lost += waiting.news
+        if waiting.filter is not None:
+            self._lost_lines[waiting.filter] += waiting.lines
 
     def _send(self) -> None:
         while self._waiting:
@@ -152,7 +167,7 @@ class NewsSink:
                 return
             except OSError:
                 # It is too large, or nobody is there any more.
-                self._lost += self._waiting[0].news
+                self._lose(self._waiting[0])
             del self._waiting[0]
 
     def newly_lost(self) -> int:

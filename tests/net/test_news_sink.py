@@ -64,9 +64,10 @@ def test_events_leave_with_the_tick_and_no_more_than_some_in_a_second(ends: Ends
         rig.sink.tell("endpoint", "returned", "h:1")
     rig.sink.tick(10.2)
     [(_, _, events, left_out)] = heard(supervisor)
-    assert (len(events), left_out) == (19, 11)
-    # A new second begins.
+    assert (len(events), left_out) == (19, 0)
+    # A new second begins; how many were too many is told once in each.
     rig.sink.tick(11.0)
+    assert heard(supervisor) == [("events", 3, [], 11)]
     rig.sink.tell("upstream", "panic", "a")
     rig.sink.tick(11.1)
     assert heard(supervisor) == [("events", 3, [("upstream", "panic", "a")], 0)]
@@ -138,6 +139,11 @@ def test_what_the_socket_has_no_room_for_waits_and_past_a_bound_lines_are_lost_f
         now += 0.1
         rig.sink.tick(now)
     assert sum(message[0] == "lines" for message in messages) == 60 - lost
+    # Whoever looks is told how many it has not seen, as soon as there are others for it.
+    rig.ask("/")
+    rig.sink.tick(now + 0.1)
+    messages += heard(supervisor)
+    assert sum(message[-1] for message in messages if message[0] == "lines") == lost
     assert ("events", 3, [("endpoint", "ejected", "h:1")], 0) in messages
     # What has waited comes in its order, and the newest is there.
     rig.sink.tell("endpoint", "returned", "h:1")
