@@ -9,16 +9,16 @@ batches. What the writer's thread and its disk take is left out.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.micro_policies import NOTHING, Line, microseconds
+from benchmarks.micro_policies import NOTHING, Line, compared
 from fastgw.config.access_log import FIELDS
 from fastgw.config.load import load_text
+from fastgw.net.ended import Ended
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.snapshot import AccessLog
 
@@ -56,12 +56,15 @@ def settings_of(log: str) -> AccessLog:
     return load_text(text, "config.toml", Path("."), {}).snapshot.access_log
 
 
-def line_with(name: str) -> Line:
-    """The line that has this log."""
-    log, target = LOGS[name]
+def line_with(name: str) -> tuple[Line, LogSink | NoLog]:
+    """The line that has this log, and the log."""
+    settings, target = LOGS[name]
     line = Line(NOTHING, target)
-    line.gateway.log = NoLog() if log is None else LogSink(settings_of(log), lambda: 1e9, _fail, _raise)
-    return line
+    if settings is None:
+        return line, NoLog()
+    log = LogSink(settings_of(settings), lambda: 1e9, _fail, _raise)
+    line.gateway.log = Ended([log.take])
+    return line, log
 
 
 def _fail(message: str) -> None:
@@ -74,36 +77,13 @@ def _raise() -> None:
 
 def measure(rounds: int, turns: int) -> tuple[float, dict[str, list[float]]]:
     """What a request costs without a log, and what each log adds, round by round."""
-    lines = {name: line_with(name) for name in LOGS}
     bases = {target: Line(NOTHING, target) for _, target in LOGS.values()}
-    for base in bases.values():
-        base.gateway.log = NoLog()
-    for line in (*bases.values(), *lines.values()):
-        microseconds(line, turns)
-    added: dict[str, list[float]] = {name: [] for name in LOGS}
-    without_any = []
-    gc.collect()
-    gc.disable()
-    for number in range(rounds):
-        for name, line in lines.items():
-            base = bases[LOGS[name][1]]
-            # Whoever comes second finds the caches warm.
-            if number % 2:
-                with_log = microseconds(line, turns)
-                without = microseconds(base, turns)
-            else:
-                without = microseconds(base, turns)
-                with_log = microseconds(line, turns)
-            without_any.append(without)
-            added[name].append(with_log - without)
-        gc.collect()
-    gc.enable()
-    for line in lines.values():
-        log = line.gateway.log
-        assert isinstance(log, (LogSink, NoLog))
+    lines = {name: line_with(name) for name in LOGS}
+    found = compared({name: (bases[LOGS[name][1]], line) for name, (line, _) in lines.items()}, rounds, turns)
+    for _, log in lines.values():
         log.close()
         assert not log.dropped
-    return median(without_any), added
+    return found
 
 
 def table(base: float, added: dict[str, list[float]]) -> str:

@@ -36,8 +36,7 @@ def microseconds_to_count(rounds: int, batches: int) -> float:
     for _ in range(rounds):
         began = thread_time()
         for _ in range(batches):
-            for exchange in exchanges:
-                counts.record(exchange)
+            counts.take(exchanges)
         found.append((thread_time() - began) * 1e6 / (batches * BATCH))
     return median(found)
 

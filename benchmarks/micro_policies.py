@@ -14,7 +14,7 @@ import json
 import random
 import sys
 from asyncio import AbstractEventLoop, Transport
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from time import monotonic, thread_time
@@ -203,6 +203,10 @@ class Line:
             for call in self.sweep.each_tick:
                 call(monotonic())
 
+    def add_header_lines(self, lines: bytes) -> None:
+        """Each begun by CRLF, to what clients send from now on."""
+        self._request = self._request.replace(b"\r\n\r\n", lines + b"\r\n\r\n")
+
     def last_answers(self) -> list[bytes]:
         """What each client was sent."""
         return [cast(_Sent, client.transport).data for client in self._clients]
@@ -248,24 +252,28 @@ def microseconds(line: Line, turns: int) -> float:
 def measure(rounds: int, turns: int) -> tuple[float, dict[str, list[float]]]:
     """What a request costs without any policy, and what each adds, round by round."""
     base = Line(NOTHING)
-    lines = {name: Line(name) for name in POLICIES}
-    added: dict[str, list[float]] = {name: [] for name in POLICIES}
+    return compared({name: (base, Line(name)) for name in POLICIES}, rounds, turns)
+
+
+def compared(pairs: Mapping[str, tuple[Line, Line]], rounds: int, turns: int) -> tuple[float, dict[str, list[float]]]:
+    """What a request costs on the first of the two lines, and how much more on the second, round by round."""
+    added: dict[str, list[float]] = {name: [] for name in pairs}
     bases = []
-    for line in (base, *lines.values()):
+    for line in {line: None for pair in pairs.values() for line in pair}:
         microseconds(line, turns)
     gc.collect()
     gc.disable()
     for number in range(rounds):
-        for name, line in lines.items():
+        for name, (base, line) in pairs.items():
             # Whoever comes second finds the caches warm.
             if number % 2:
-                with_policy = microseconds(line, turns)
+                more = microseconds(line, turns)
                 without = microseconds(base, turns)
             else:
                 without = microseconds(base, turns)
-                with_policy = microseconds(line, turns)
+                more = microseconds(line, turns)
             bases.append(without)
-            added[name].append(with_policy - without)
+            added[name].append(more - without)
         gc.collect()
     gc.enable()
     return median(bases), added

@@ -52,7 +52,7 @@ class TracedLine:
 
     def __init__(self, case: Case, has_tracing: bool = True) -> None:
         self.line = Line(NOTHING)
-        self.line._request = self.line._request.replace(b"\r\n\r\n", _BROWSER + case.lines + b"\r\n\r\n")
+        self.line.add_header_lines(_BROWSER + case.lines)
         self._exporter, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._exporter.setblocking(False)
         gateway = self.line.gateway

@@ -719,8 +719,6 @@ class Exchange:
         gateway.log.record(self)
         if self.trace is not None:
             gateway.traces.record(self)
-        if gateway.counts is not None:
-            gateway.counts.record(self)
         if gateway.failures is not None and (self.reason or self.status >= _SERVER_ERROR):
             gateway.failures.record(self)
         self.downstream.exchange_ended()

@@ -8,7 +8,7 @@ from collections.abc import Callable, MutableSequence
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
-from fastgw.ports import Counts, Failures, Log, Mirror, Pool, Traces
+from fastgw.ports import Failures, Log, Mirror, Pool, Traces
 from fastgw.snapshot import Snapshot
 from fastgw.tracing import NoTraces, Tracer
 
@@ -31,7 +31,6 @@ class Gateway:
         "chance",
         "coarse_now",
         "counters",
-        "counts",
         "failed",
         "failures",
         "http_date",
@@ -71,9 +70,8 @@ class Gateway:
         self.http_date = b""
         # Told of an exception on the hot path, which is a bug, from inside its handler.
         self.failed = failed
-        # See `counters`. None: nobody reads what each exchange was.
+        # See `counters`.
         self.counters = counters
-        self.counts: Counts | None = None
         # None: nobody wants to know what has failed.
         self.failures: Failures | None = None
         # None: nothing is traced. What is recorded goes there, whatever is traced by then.

@@ -207,15 +207,8 @@ class Pool(Protocol):
         """Counts a try that came to nothing; `condition` is one of policy.retry, 0 for what is none of them."""
 
 
-class Counts(Protocol):
-    """Where ended exchanges are counted by what they were."""
-
-    def record(self, exchange: Exchange) -> None:
-        """As `Log.record`."""
-
-
 class Log(Protocol):
-    """Where ended exchanges go."""
+    """Where all ended exchanges go."""
 
     def record(self, exchange: Exchange) -> None:
         """Takes note of it; nothing about it changes any more."""

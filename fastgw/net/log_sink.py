@@ -1,4 +1,4 @@
-"""Where ended exchanges become access-log lines: collected on the loop, encoded in batches, handed to a writer.
+"""Where ended exchanges become access-log lines: encoded in batches, collected, handed to a writer.
 
 Traffic never waits for the disk or the pipe: what the writer can't take is dropped, and counted.
 """
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from fastgw.exchange import Exchange
     from fastgw.snapshot import AccessLog
 
-# Few enough that what an exchange touched is still in the processor's cache when its line is made.
-_BATCH = 32
-_FLUSH_S = 0.5
+# As many batches are written at once.
+_BATCHES = 32
 
 
 class NoLog:
@@ -37,7 +36,7 @@ class NoLog:
     def record(self, exchange: Exchange) -> None:
         pass
 
-    def tick(self, now: float) -> None:
+    def flush(self) -> None:
         pass
 
     def reopen(self) -> None:
@@ -48,7 +47,7 @@ class NoLog:
 
 
 class LogSink:
-    """Collects ended exchanges; `tick` and full batches hand their lines to the writer.
+    """Takes ended exchanges; `flush`, and many of them, hand their lines to the writer.
 
     `dropped_before` is what those before it have lost.
     """
@@ -71,44 +70,29 @@ class LogSink:
         self._writer = Writer(target, report)
         self._wall_offset = wall_offset
         self.dropped_before = dropped_before
-        self._batch: list[Exchange] = []
         self._encoded: list[bytes] = []
-        self._flush_at = 0.0
 
     @property
     def dropped(self) -> int:
         """Lines that could not be written, since the worker began; it only grows."""
         return self.dropped_before + self._writer.dropped
 
-    def record(self, exchange: Exchange) -> None:
-        if self._rules is not None and not self._rules.keeps(exchange):
-            return
-        batch = self._batch
-        batch.append(exchange)
-        if len(batch) >= _BATCH:
-            self._encode()
-
-    def tick(self, now: float) -> None:
-        if now >= self._flush_at:
-            self._flush_at = now + _FLUSH_S
+    def take(self, exchanges: list[Exchange]) -> None:
+        if self._rules is not None:
+            keeps = self._rules.keeps
+            exchanges = [exchange for exchange in exchanges if keeps(exchange)]
+            if not exchanges:
+                return
+        try:
+            self._encoded.append(self._encoder.encode(exchanges, self._wall_offset()))
+        except Exception:
+            self._writer.lose(len(exchanges), "lines could not be made")
+            self._failed()
+        if len(self._encoded) >= _BATCHES:
             self.flush()
 
     def flush(self) -> None:
-        if self._batch:
-            self._encode()
         if self._encoded:
-            lines, self._encoded = b"".join(self._encoded), []
-            self._writer.put(lines)
-
-    def _encode(self) -> None:
-        batch, self._batch = self._batch, []
-        try:
-            self._encoded.append(self._encoder.encode(batch, self._wall_offset()))
-        except Exception:
-            # A bug in a line must not become one in the exchange that ended last.
-            self._writer.lose(len(batch), "lines could not be made")
-            self._failed()
-        if len(self._encoded) >= _BATCH:
             lines, self._encoded = b"".join(self._encoded), []
             self._writer.put(lines)
 

@@ -1,5 +1,4 @@
-"""Counts ended exchanges, in batches: what a batch touches is still in the processor's cache, and its code is loaded
-once for all.
+"""Counts ended exchanges, many at a time.
 
 Where a count stands is `counters`' matter. A name in it is always one of the configuration's, so no client can make
 more of them.
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
     from fastgw.exchange import Exchange
     from fastgw.rows import Rows
-
-_BATCH = 32
 
 # Where the classes of a method begin.
 _METHOD_CELLS = {method: ANSWERS + number * CLASSES for number, method in enumerate(METHODS)}
@@ -76,14 +73,13 @@ class _Endpoints(dict[str, _RowsOf]):
 
 
 class ExchangeCounts:
-    """`failed` is told of a bug, from inside its handler: it must not become one of the exchange that ended last."""
+    """`failed` is told of a bug, from inside its handler."""
 
-    __slots__ = ("_batch", "_endpoints", "_failed", "_listeners", "_routes", "_rows")
+    __slots__ = ("_endpoints", "_failed", "_listeners", "_routes", "_rows")
 
     def __init__(self, rows: Rows, failed: Callable[[], None]) -> None:
         self._rows = rows
         self._failed = failed
-        self._batch: list[Exchange] = []
         self.look_up_again()
 
     def look_up_again(self) -> None:
@@ -92,24 +88,16 @@ class ExchangeCounts:
         self._listeners = _RowsOf(self._rows, LISTENER)
         self._endpoints = _Endpoints(self._rows)
 
-    def record(self, exchange: Exchange) -> None:
-        batch = self._batch
-        batch.append(exchange)
-        if len(batch) >= _BATCH:
-            self.count()
-
-    def count(self) -> None:
-        """All that have ended so far."""
-        batch, self._batch = self._batch, []
+    def take(self, exchanges: list[Exchange]) -> None:
         try:
-            self._count(batch)
+            self._count(exchanges)
         except Exception:
             self._failed()
 
-    def _count(self, batch: list[Exchange]) -> None:
+    def _count(self, exchanges: list[Exchange]) -> None:
         routes, listeners, endpoints = self._routes, self._listeners, self._endpoints
         cell_of_method = _METHOD_CELLS.get
-        for exchange in batch:
+        for exchange in exchanges:
             route = exchange.route
             row = routes[route.name if route is not None else ""]
             hundreds = exchange.status // 100

@@ -1,4 +1,4 @@
-"""What carries the traffic of one worker: gateway, pools, listeners and log; and how a new snapshot takes their place.
+"""What carries the traffic of one worker: gateway, pools and listeners; and how a new snapshot takes their place.
 
 What a new snapshot leaves as it was stays: connections of clients, pools of upstreams, the log. Exchanges in flight
 end on what they began with.
@@ -16,33 +16,28 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from fastgw.counters import BUCKET_OF, BUCKETS, HEARTBEAT, LAG, LOST_LINES, LOST_NEWS, LOST_TRACES, WORKER
+from fastgw.counters import HEARTBEAT
 from fastgw.gateway import Gateway
-from fastgw.net.clock import TICK_S, Sweep, wall, wall_offset
+from fastgw.net.clock import Sweep, wall, wall_offset
 from fastgw.net.listener import Server
-from fastgw.net.log_sink import LogSink, NoLog
+from fastgw.net.log_sink import NoLog
 from fastgw.net.mirror import RouteMirror, copies_gateway
 from fastgw.net.news_sink import NewsSink
 from fastgw.net.pool import UpstreamPool
 from fastgw.net.refusals import Refusals
 from fastgw.net.resolver import Resolver
-from fastgw.net.trace_sink import TraceSink
-from fastgw.policy.metrics import ExchangeCounts
 from fastgw.policy.ticket_secret import TicketSecret
-from fastgw.rows import Rows
-from fastgw.runtime.messages import Filters, Found, Unhealthy
+from fastgw.runtime.messages import Found, Unhealthy
+from fastgw.runtime.observation import Observation
 from fastgw.runtime.overrides import Overrides, overridden
 from fastgw.runtime.report import report, report_exception
 from fastgw.runtime.row_layout import Layout
 from fastgw.runtime.sockets import BACKLOG, hold_off, shut
-from fastgw.snapshot import AccessLog, Address, Listener, Snapshot, Upstream
-from fastgw.tracing import Tracer
+from fastgw.snapshot import Address, Listener, Snapshot, Upstream
 
 # Listening sockets by the addresses that they are for.
 Sockets = dict[Address, list[socket.socket]]
 
-# How often what was counted goes into the shared memory.
-_FLUSH_S = 0.5
 # For how long connections that are there already are still accepted when their listener goes.
 _LAST_ACCEPTS_S = 0.02
 
@@ -85,19 +80,9 @@ class Traffic:
         self._ticket_secret = ticket_secret
         self._refusals = Refusals(report, time.monotonic)
         self._counters = counters
-        self._rows = Rows()
-        self._own_row = self._rows.row(WORKER, "")
-        self._counts = ExchangeCounts(self._rows, report_exception)
-        # Lines of the log that are counted already.
-        self._lost_lines = 0
-        self._ticked = 0.0
-        self._flush_at = 0.0
         self._date_until = 0.0
         self._sweep = Sweep(loop, time.monotonic, report_exception)
-        self._log = _open_log(snapshot.access_log)
         self._news = news
-        # Of those who look at the log as it is made.
-        self._filters: Filters = ()
         self._serving: dict[Address, Serving] = {}
         # Those whose listener is gone, as long as they have connections.
         self._retired: list[Server] = []
@@ -105,7 +90,7 @@ class Traffic:
         self.gateway = Gateway(
             snapshot=snapshot,
             pools={},
-            log=self._log,
+            log=NoLog(),
             now=time.monotonic,
             chance=random.random,
             id_prefix=os.urandom(8).hex().encode(),
@@ -117,10 +102,8 @@ class Traffic:
         self._unhealthy: Unhealthy = {}
         self._found = found
         self._overrides: Overrides = {}
-        self.gateway.traces = self._traces = TraceSink(records, wall_offset, report, report_exception)
+        self.observation = Observation(self.gateway, records, news, self._write_levels)
         self._set_pools(snapshot)
-        self._set_counts(snapshot)
-        self._set_tracer(snapshot)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -128,8 +111,7 @@ class Traffic:
 
     async def start(self, sockets: Sockets) -> None:
         """Accepts connections from now on."""
-        self._sweep.each_tick += [self._keep_time, self._tick_log, self._refusals.tick, self._tick_counts]
-        self._sweep.each_tick += [self._traces.tick, self._news.tick]
+        self._sweep.each_tick += [self._keep_time, self._refusals.tick, self.observation.tick]
         self._keep_time(time.monotonic())
         self._sweep.start()
         await self._set_listeners(Prepared(self.snapshot, sockets))
@@ -139,10 +121,7 @@ class Traffic:
         old, new = self.snapshot, prepared.snapshot
         self.gateway.snapshot = new
         self._set_pools(new)
-        self._set_counts(new)
-        self._set_tracer(new)
-        if new.access_log != old.access_log:
-            await self._replace_log(new.access_log)
+        await self.observation.adopt(old, new)
         await self._set_listeners(prepared)
         # A trie's nodes know their parents, so that the old one is freed by the collector alone.
         del old
@@ -163,7 +142,7 @@ class Traffic:
             if kept is None or kept.upstream != upstream:
                 if kept is not None:
                     before[name] = kept
-                told = (report, wall, self._rows, self._news.tell)
+                told = (report, wall, self.observation.rows, self._news.tell)
                 kept = UpstreamPool(upstream, self.gateway, self._resolver, self._sweep, self._loop, *told)
                 if name in self._unhealthy:
                     kept.set_unhealthy(self._unhealthy[name])
@@ -223,48 +202,17 @@ class Traffic:
         upstream = written if found is None else replace(written, endpoints=found)
         return overridden(upstream, self._overrides)
 
-    # Counters.
-
-    def _set_counts(self, snapshot: Snapshot) -> None:
-        self.gateway.counts = self._counts if snapshot.counts_requests else None
-        self.gateway.failures = self._news if snapshot.is_observed else None
+    # What is noted.
 
     def set_layout(self, layout: Layout, memory: memoryview, number: int) -> None:
         """Where the rows go in the shared memory; this is worker `number`."""
-        self._counts.count()
-        self._rows.adopt(layout.places, memory, number)
-        self._own_row = self._rows.row(WORKER, "")
-        self._counts.look_up_again()
+        self.observation.set_layout(layout, memory, number)
         for pool in self._pools.values():
             pool.look_up_rows_again()
 
-    def _tick_counts(self, now: float) -> None:
-        late_us = max(0, int((now - self._ticked - TICK_S) * 1e6)) if self._ticked else 0
-        self._ticked = now
-        self._own_row[LAG + BUCKET_OF[late_us.bit_length()]] += 1
-        self._own_row[LAG + BUCKETS] += late_us
-        if now >= self._flush_at and self.snapshot.is_observed:
-            self._flush_at = now + _FLUSH_S
-            self.flush_counts()
-
-    def flush_counts(self) -> None:
-        self._counts.count()
-        self._count_lost_lines()
+    def _write_levels(self) -> None:
         for pool in self._pools.values():
             pool.write_levels()
-        self._rows.flush()
-
-    def _count_lost_lines(self) -> None:
-        lost = self._log.dropped
-        self._own_row[LOST_LINES] += lost - self._lost_lines
-        self._lost_lines = lost
-        self._own_row[LOST_TRACES] += self._traces.newly_lost()
-        self._own_row[LOST_NEWS] += self._news.newly_lost()
-
-    def hand_counts_over(self) -> None:
-        """Another worker goes on from what has been counted so far."""
-        self.flush_counts()
-        self._rows.adopt({}, memoryview(b"").cast("Q"), 0)
 
     # Listeners.
 
@@ -341,39 +289,7 @@ class Traffic:
     def _servers(self) -> list[Server]:
         return [*(serving.server for serving in self._serving.values()), *self._retired]
 
-    # Traces, the log, and the time.
-
-    def _set_tracer(self, snapshot: Snapshot) -> None:
-        self.gateway.tracer = Tracer(snapshot.tracing, snapshot, random.getrandbits) if snapshot.tracing else None
-
-    def close(self) -> None:
-        """Says what is left to say; nothing is carried any more."""
-        self._traces.close()
-        self._news.close()
-        self.flush_counts()
-        self._log.close()
-
-    def reopen_log(self) -> None:
-        self._log.reopen()
-
-    def set_live_log(self, filters: Filters) -> None:
-        """What is looked at of the log as it is made; nothing, if there are none."""
-        self._filters = filters
-        self._put_log_in_place()
-
-    def _put_log_in_place(self) -> None:
-        self.gateway.log = self._news.before(self._log, self.snapshot.access_log, self._filters)
-
-    async def _replace_log(self, settings: AccessLog) -> None:
-        old = self._log
-        self._log = _open_log(settings, old.dropped)
-        self._put_log_in_place()
-        # It waits for its writer, and may lose something more on the way.
-        await asyncio.to_thread(old.close)
-        self._log.dropped_before = old.dropped
-
-    def _tick_log(self, now: float) -> None:
-        self._log.tick(now)
+    # The time.
 
     def _keep_time(self, now: float) -> None:
         self.gateway.coarse_now = now
@@ -394,9 +310,3 @@ class Traffic:
 def _differ_in_endpoints(before: Upstream, after: Upstream) -> bool:
     """And in nothing else."""
     return replace(before, endpoints=after.endpoints) == after
-
-
-def _open_log(settings: AccessLog, dropped_before: int = 0) -> LogSink | NoLog:
-    if settings.path == "off":
-        return NoLog(dropped_before)
-    return LogSink(settings, wall_offset, report, report_exception, dropped_before)

@@ -70,7 +70,7 @@ class Worker:
         # The supervisor says when; a signal from a terminal or an orchestrator is for it.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self._loop.add_signal_handler(number, self._leave)
-        self._loop.add_signal_handler(signal.SIGUSR1, self._traffic.reopen_log)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._traffic.observation.reopen_log)
         await self._traffic.start(sockets)
         # The supervisor may be gone; that is heard below.
         with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ class Worker:
         if not self._stop.is_set():
             # The supervisor may be gone.
             with contextlib.suppress(OSError):
-                self._traffic.hand_counts_over()
+                self._traffic.observation.hand_counts_over()
                 channel.send(self._control, (m.LEAVING,))
             self._stop_but_keep(self._traffic.addresses())
 
@@ -141,7 +141,7 @@ class Worker:
         elif word == m.OVERRIDES:
             self._traffic.set_overrides(message[1])
         elif word == m.LIVE_LOG:
-            self._traffic.set_live_log(message[1])
+            self._traffic.observation.set_live_log(message[1])
         elif word == m.LAYOUT:
             self._row_memory.grow(message[1].size)
             self._traffic.set_layout(message[1], self._row_memory.cells, self._number)
@@ -167,7 +167,7 @@ class Worker:
             traffic.end()
             await self._emptied(time.monotonic() + _LAST_WORDS_S)
         traffic.abort()
-        traffic.close()
+        traffic.observation.close()
 
     async def _emptied(self, until: float) -> bool:
         while self._traffic.connections():
@@ -242,7 +242,7 @@ def main() -> None:
         traffic = Traffic(snapshot, counters, start.ticket_secret, start.lent, start.found, records, sink, loop)
         traffic.set_unhealthy(start.unhealthy)
         traffic.set_overrides(start.overrides)
-        traffic.set_live_log(start.live_log)
+        traffic.observation.set_live_log(start.live_log)
         rows = RowMemory(row_memory)
         rows.grow(start.layout.size)
         traffic.set_layout(start.layout, rows.cells, start.number)

@@ -27,8 +27,7 @@ class Kept:
 
 @pytest.mark.parametrize("name", LOGS)
 def test_every_request_is_answered_with_the_log_that_is_measured(name: str) -> None:
-    line = line_with(name)
-    log = line.gateway.log
+    line, log = line_with(name)
     assert isinstance(log, NoLog if name == NOTHING else LogSink)
     for _ in range(_TURNS):
         line.turn()
@@ -39,7 +38,7 @@ def test_every_request_is_answered_with_the_log_that_is_measured(name: str) -> N
 
 def lines(name: str) -> list[str]:
     """What the log makes of a turn."""
-    line, kept = line_with(name), Kept()
+    (line, _), kept = line_with(name), Kept()
     line.gateway.log = kept
     line.turn()
     settings = settings_of(LOGS[name][0] or "")

@@ -37,7 +37,7 @@ class Sink:
 
     def write(self, *paths: str) -> None:
         for path in paths:
-            self.sink.record(ended(path))
+            self.sink.take([ended(path)])
         self.sink.flush()
 
 
@@ -52,24 +52,23 @@ def test_lines_arrive_in_the_order_in_which_exchanges_ended(tmp_path: Path) -> N
     line = Line(CONFIG)
     for path in paths:
         line.client = FakeClient()
-        one.sink.record(line.get(path))
+        one.sink.take([line.get(path)])
     one.sink.close()
     assert paths_in(file) == paths
     assert (one.reports, one.sink.dropped) == ([], 0)
     assert file.stat().st_mode & 0o777 == 0o640
 
 
-def test_lines_are_written_twice_a_second_and_at_the_end(tmp_path: Path) -> None:
+def test_lines_are_written_when_they_are_to_be_and_at_the_end(tmp_path: Path) -> None:
     file = tmp_path / "access.log"
     one = Sink(file)
-    one.sink.record(ended("/a"))
-    one.sink.tick(10.0)
+    one.sink.take([ended("/a")])
+    one.sink.flush()
     eventually(lambda: paths_in(file) == ["/a"])
-    one.sink.record(ended("/b"))
-    one.sink.tick(10.4)
-    one.sink.tick(10.5)
+    one.sink.take([ended("/b")])
+    one.sink.flush()
     eventually(lambda: paths_in(file) == ["/a", "/b"])
-    one.sink.record(ended("/c"))
+    one.sink.take([ended("/c")])
     one.sink.close()
     assert paths_in(file) == ["/a", "/b", "/c"]
 
@@ -80,7 +79,7 @@ def test_a_bug_in_a_line_is_counted_and_does_not_reach_the_exchange(tmp_path: Pa
     one.bugs.expected = True
     broken = ended()
     broken.status = "x"  # type: ignore[assignment]
-    one.sink.record(broken)
+    one.sink.take([broken])
     one.sink.flush()
     one.write("/b")
     one.sink.close()
@@ -90,7 +89,7 @@ def test_a_bug_in_a_line_is_counted_and_does_not_reach_the_exchange(tmp_path: Pa
 def test_no_log_takes_everything_and_does_nothing() -> None:
     log = NoLog()
     log.record(ended())
-    log.tick(1.0)
+    log.flush()
     log.reopen()
     log.close()
 
@@ -98,6 +97,6 @@ def test_no_log_takes_everything_and_does_nothing() -> None:
 def test_what_was_dropped_before_counts_on(tmp_path: Path) -> None:
     settings = AccessLog("/dev/full", "json", ("path", "status"))
     sink = LogSink(settings, lambda: 0.0, [].append, Bugs(), dropped_before=3)
-    sink.record(ended())
+    sink.take([ended()])
     sink.close()
     assert (sink.dropped, NoLog(4).dropped) == (4, 4)

@@ -38,9 +38,7 @@ def exchange(**differences: Any) -> Any:
 def counted(*exchanges: Any) -> Rows:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
-    for one in exchanges:
-        counts.record(one)
-    counts.count()
+    counts.take(list(exchanges))
     return rows
 
 
@@ -112,28 +110,16 @@ def test_an_exchange_that_can_t_be_counted_is_a_bug_and_takes_nobody_along() -> 
     rows, bugs = Rows(), Bugs()
     bugs.expected = True
     counts = ExchangeCounts(rows, bugs)
-    counts.record(exchange(status=None))
-    counts.count()
-    counts.record(exchange())
-    counts.count()
+    counts.take([exchange(status=None)])
+    counts.take([exchange()])
     assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 1
-
-
-def test_full_batches_are_counted_by_themselves() -> None:
-    rows = Rows()
-    counts = ExchangeCounts(rows, Bugs())
-    for _ in range(1000):
-        counts.record(exchange())
-    assert 900 < rows.row(ROUTE, "r")[counters.ANSWERS + 2] <= 1000
 
 
 def test_rows_are_looked_up_anew_when_there_are_others() -> None:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
-    counts.record(exchange())
-    counts.count()
+    counts.take([exchange()])
     rows.adopt({}, memoryview(b"").cast("Q"), 0)
     counts.look_up_again()
-    counts.record(exchange())
-    counts.count()
+    counts.take([exchange()])
     assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 1
