@@ -75,6 +75,9 @@ class Events:
 
     def _remember(self, event: Event) -> None:
         self.counts[event.kind, event.outcome] += 1
+        self._keep(event)
+
+    def _keep(self, event: Event) -> None:
         self.last.append(event)
         alike = [one for one in self.last if (one.kind in _OF_UPSTREAMS) == (event.kind in _OF_UPSTREAMS)]
         if len(alike) > _LAST:
@@ -110,4 +113,6 @@ class Events:
 
     def go_on_from(self, history: Iterable[Event]) -> None:
         """What happened in the gateway whose place this one has taken; its own events stay behind that."""
-        self.last = deque((*history, *self.last), maxlen=_LAST)
+        own, self.last = self.last, deque()
+        for event in (*history, *own):
+            self._keep(event)

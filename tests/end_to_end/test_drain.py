@@ -190,7 +190,7 @@ def test_the_api_does_the_same_and_tells_of_it(backends: list[Troubled], tmp_pat
             assert admin.post("/api/endpoints", wrong)[0] == 422, wrong
         for wrong in ({"endpoint": first, "weight": -1}, {"endpoint": first, "draining": "yes"}):
             assert admin.post("/api/endpoints", wrong)[0] == 422, wrong
-        for text in (b"{", b"[]", b"{}"):
-            assert admin.ask("/api/endpoints", "POST", text)[0] == 400
+        for text, expected in ((b"{", 400), (b"[]", 422), (b"{}", 422)):
+            assert admin.ask("/api/endpoints", "POST", text)[0] == expected
         events = json.loads(gateway.command("status").stdout)["events"]
         assert [event["kind"] for event in events] == ["endpoint"] * len(events)

@@ -126,7 +126,7 @@ def test_a_scrape_of_many_routes_kept_the_supervisor_from_all_else(monkeypatch: 
     workers = SimpleNamespace(rows=LayoutKeeper(1), unhealthy={})
     overview = SimpleNamespace(workers=list)
     reloads = SimpleNamespace(loaded=SimpleNamespace(certificates=()), traces=SimpleNamespace(exported=0, lost=0))
-    parts: list[Any] = [None, overview, reloads, workers, Events(), Path()]
+    parts: list[Any] = [None, overview, reloads, workers, Events(), Path(), None, None]
 
     async def scrape() -> bytes:
         return await admin_gate.GatewayGate(*parts).metrics(False)

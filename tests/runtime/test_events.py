@@ -18,7 +18,7 @@ def test_what_becomes_of_endpoints_pushes_nothing_else_out(capsys: pytest.Captur
     ]
     # Numbered together, in the order in which they came.
     assert [one.number for one in events.last] == [1, *range(12, 32), 32]
-    assert events.counts == {("reload", "done"): 1, ("endpoint", "ejected"): 30, ("worker", "lost"): 1}
+    assert +events.counts == {("reload", "done"): 1, ("endpoint", "ejected"): 30, ("worker", "lost"): 1}
     # A worker says so itself.
     assert "ejected" not in capsys.readouterr().err
 
