@@ -111,6 +111,8 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
         'fastgw_certificate_expiry_timestamp_seconds{listener="in",file="a.pem"}': "500000x30",
         'fastgw_certificate_expiry_timestamp_seconds{listener="in",file="b.pem"}': "5000000x30",
         'fastgw_events_total{instance="i",kind="reload",outcome="refused"}': "0x15 1x15",
+        'fastgw_worker_lost_traces_total{job="g",instance="i",worker="0"}': "0x15 7x15",
+        'fastgw_traces_lost_total{job="g",instance="well"}': "0x30",
     }
 
     def expected(name: str, at: str, *labels: dict[str, str]) -> dict[str, Any]:
@@ -120,7 +122,10 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
     ill = {"severity": "warning", "upstream": "a", "endpoint": "h:1"}
     ends = {"severity": "critical", "listener": "in", "file": "a.pem"}
     refused = {"severity": "warning", "instance": "i", "kind": "reload", "outcome": "refused"}
+    untraced = {"severity": "warning", "job": "g", "instance": "i"}
     checks = [
+        expected("FastgwTracesLost", "14m"),
+        expected("FastgwTracesLost", "18m", untraced),
         expected("FastgwRequestsFail", "3m"),
         expected("FastgwRequestsFail", "20m", fails),
         expected("FastgwEndpointUnhealthy", "11m"),
