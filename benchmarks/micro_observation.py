@@ -48,7 +48,7 @@ def line_with(parts: Sequence[str]) -> tuple[Line, list[LogSink]]:
     if takers:
         gateway.log = Ended(takers)
     if TRACING in parts:
-        gateway.tracer = Tracer(TracingSettings(0.0), gateway.snapshot, random.Random(1).getrandbits)
+        gateway.set_tracer(Tracer(TracingSettings(0.0), gateway.snapshot, random.Random(1).getrandbits))
     return line, logs
 
 

@@ -59,7 +59,7 @@ class TracedLine:
         self.sink = TraceSink(workers, lambda: 0.0, _ignore, _raise)
         gateway.traces = self.sink
         if case.settings is not None and has_tracing:
-            gateway.tracer = Tracer(case.settings, gateway.snapshot, random.Random(1).getrandbits)
+            gateway.set_tracer(Tracer(case.settings, gateway.snapshot, random.Random(1).getrandbits))
         self._workers = workers
 
     def received(self) -> int:

@@ -103,7 +103,6 @@ class Exchange:
         "trace",
         "trace_id",
         "trace_lines",
-        "traced_fields",
         "tried",
         "tries",
         "upstream_s",
@@ -135,12 +134,10 @@ class Exchange:
         self.hedge: Hedge | None = None
         # What a mirror gets; then it is `downstream`, too.
         self.tee: Tee | None = None
-        # The trace that it belongs to, what is noted of it if it is recorded, what the upstream is told of it, and the
-        # request's fields without what the client has said; None: as they are.
+        # The trace that it belongs to, what is noted of it if it is recorded, and what the upstream is told of it.
         self.trace_id = b""
         self.trace: Trace | None = None
         self.trace_lines = b""
-        self.traced_fields: bytes | None = None
         # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
         # the client is told of it.
         self.sticks = False
@@ -219,6 +216,7 @@ class Exchange:
         request = self.request
         snapshot = self.gateway.snapshot
         index, captured = snapshot.router.match(request.host_name, request.path, request.method, request)
+        self.trace_lines = request.trace_lines
         if self.gateway.tracer is not None:
             self.gateway.tracer.begin(self, index)
         if index >= 0:
@@ -294,7 +292,7 @@ class Exchange:
         else:
             self._rewrite(rewrite)
         via = _VIA_1_1 if request.minor == 1 else _VIA_1_0
-        fields = request.fields if self.traced_fields is None else self.traced_fields
+        fields = request.fields
         if self.sticks or (self.pool is not None and self.pool.sticky is not None):
             fields = self._take_cookies(fields)
         if self.fields:

@@ -8,6 +8,7 @@ from collections.abc import Callable, MutableSequence
 from fastgw.http1.parse import RequestParser
 from fastgw.policy.arms import Arms
 from fastgw.policy.balancer import WeightedSplit
+from fastgw.policy.trace_context import names_of
 from fastgw.ports import Failures, Log, Mirror, Pool, Traces
 from fastgw.snapshot import Snapshot
 from fastgw.tracing import NoTraces, Tracer
@@ -94,6 +95,11 @@ class Gateway:
             for one in routes
         ]
         self.route_pools = [self.pools.get(one.upstreams[0]) if len(one.upstreams) == 1 else None for one in routes]
+
+    def set_tracer(self, tracer: Tracer | None) -> None:
+        """From the next request on."""
+        self.tracer = tracer
+        self.parser = RequestParser(names_of(tracer.formats) if tracer is not None else ())
 
     def new_request_id(self) -> bytes:
         """32 hexadecimal digits: 16 random ones of this worker, and a count."""

@@ -17,15 +17,12 @@ from typing import TYPE_CHECKING
 
 from fastgw.policy.trace_context import (
     ALL,
-    MAY_SAY,
     NOT_RECORDED,
     RANDOM_DIGITS,
     TRUSTED,
     W3C,
-    W3C_BEGIN,
     Context,
     TracingSettings,
-    lines_of,
     make_lines,
     new_context,
     random_digits,
@@ -46,9 +43,6 @@ _DRAWN = 256
 # As `policy.trace_context.make_lines`, for a trace that nobody records.
 _LINE_BEGIN = b"\r\ntraceparent: 00-"
 _LINE_END = b"-02"
-# What is the same in all spellings of a line that are met, and the CRLF and the letter before it.
-_PARENT = b"raceparent: "
-_BEFORE_PARENT = 3
 
 # Why a try was given up, where it has not failed.
 OUTPACED = "outpaced"
@@ -206,28 +200,26 @@ class Tracer:
     __slots__ = (
         "_bits",
         "_drawn",
-        "_formats",
         "_is_plain",
         "_line_begin",
         "_line_end",
-        "_lines",
         "_parents",
         "_prefix",
         "_route_paths",
         "_threshold",
         "_thresholds",
+        "formats",
     )
 
     def __init__(self, settings: TracingSettings, snapshot: Snapshot, bits: Callable[[int], int]) -> None:
         self._bits = bits
-        self._formats = settings.formats
+        self.formats = settings.formats
         self._is_plain = settings.formats == (W3C,)
         self._prefix = b"%0*x" % (_PREFIX_DIGITS, bits(4 * _PREFIX_DIGITS))
         self._drawn: list[bytes] = []
         # No span has the id that stands behind it; it only has to be one.
         self._line_begin = _LINE_BEGIN + self._prefix
         self._line_end = b"-%016x" % bits(_ID_BITS) + _LINE_END
-        self._lines = lines_of(settings.formats)
         self._parents = settings.parents
         self._threshold = threshold(settings.sample)
         # None: the route takes no part.
@@ -242,33 +234,22 @@ class Tracer:
         self._route_paths = [rule.path for rule in snapshot.router.rules]
 
     def begin(self, exchange: Exchange, index: int) -> None:
-        """Sets `trace_id`, `trace_lines`, `traced_fields` and, if it is recorded, `trace` of an exchange with a request
-        for the route `index`; negative: for none."""
+        """Sets `trace_id`, `trace_lines` and, if it is recorded, `trace` of an exchange with a request for the route
+        `index`; negative: for none. Till then its lines are the client's."""
         limit = self._thresholds[index] if index >= 0 else self._threshold
         if limit is None:
             return
-        request = exchange.request
-        found = request.untraced
-        if found is None or found[0] is not self:
-            found = request.untraced = (self, self._without_lines(request.fields))
-        says_trace = found[1] is not request.fields
-        if says_trace:
-            exchange.traced_fields = found[1]
-            if self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted):
-                self._continue_trace(exchange, index, limit, found[1])
-                return
+        said = exchange.trace_lines
+        if said and (self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted)):
+            self._continue_trace(exchange, index, limit, said)
+            return
         digits = self._drawn.pop() if self._drawn else self._draw()
         if digits < limit or not self._is_plain:
-            link = read_context(request.raw, self._formats) if says_trace and digits < limit else None
+            link = read_context(said, self.formats) if said and digits < limit else None
             self._begin_trace(exchange, index, limit, digits, link)
             return
         exchange.trace_id = self._prefix + digits
         exchange.trace_lines = b"".join((self._line_begin, digits, self._line_end))
-
-    def _without_lines(self, fields: bytes) -> bytes:
-        """The same object where clients say nothing of a trace, as nearly all do."""
-        may_say_trace = W3C_BEGIN in fields.lower() if self._is_plain else MAY_SAY.search(fields) is not None
-        return self._lines.sub(b"", fields) if may_say_trace else fields
 
     def _draw(self) -> bytes:
         size = _DRAWN * RANDOM_DIGITS
@@ -284,16 +265,14 @@ class Tracer:
             exchange.trace = Trace(context, self._bits, None, link, self._route_path(index))
         self._pass_on(exchange, context)
 
-    def _continue_trace(self, exchange: Exchange, index: int, limit: bytes, others: bytes) -> None:
-        """The client has said something of a trace, and is believed; `others` is what it has said beside that."""
-        fields = exchange.request.fields
-        if self._is_plain:
-            found = NOT_RECORDED.match(fields, fields.find(_PARENT) - _BEFORE_PARENT)
-            if found is not None and len(found[0]) == len(fields) - len(others):
-                # Nothing else is said of it, so the line may stay without a closer look.
-                exchange.traced_fields, exchange.trace_id = None, found[1]
-                return
-        parent = read_context(exchange.request.raw, self._formats)
+    def _continue_trace(self, exchange: Exchange, index: int, limit: bytes, said: bytes) -> None:
+        """The client has said something of a trace, and is believed."""
+        found = NOT_RECORDED.fullmatch(said) if self._is_plain else None
+        if found is not None:
+            # Nothing else is said of it, so the line may stay without a closer look.
+            exchange.trace_id = found[1]
+            return
+        parent = read_context(said, self.formats)
         if parent is None:
             self._begin_trace(exchange, index, limit, self._drawn.pop() if self._drawn else self._draw(), None)
             return
@@ -306,13 +285,13 @@ class Tracer:
             self._pass_on(exchange, context)
         elif self._is_plain:
             # No span of ours comes in between, so the lines are right as they are (§2.2 of the W3C's).
-            exchange.traced_fields, exchange.trace_id = None, parent.trace_id
+            exchange.trace_id = parent.trace_id
         else:
             self._pass_on(exchange, parent)
 
     def _pass_on(self, exchange: Exchange, context: Context) -> None:
         exchange.trace_id = context.trace_id
-        exchange.trace_lines = make_lines(self._formats, context)
+        exchange.trace_lines = make_lines(self.formats, context)
 
     def _route_path(self, index: int) -> bytes:
         # What answers an ACME authority comes behind all others, and has no rule of its own in the file.

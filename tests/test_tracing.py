@@ -13,7 +13,7 @@ from fastgw.exchange import Exchange
 from fastgw.hedging import Hedge
 from fastgw.http1.message import RequestHead
 from fastgw.net.trace_record import record_of
-from fastgw.policy.trace_context import B3, TracingSettings
+from fastgw.policy.trace_context import B3, W3C, TracingSettings
 from fastgw.tracing import OUTPACED, Attempt, Tracer
 from tests.fakes import FakeClient, FakeConnection, FakeLog, FakePool, Line
 from tests.test_exchange_retries import BAD, GOOD, SWITCHING, Told
@@ -58,7 +58,7 @@ class Scene(Line):
         self.traces = self.gateway.traces = FakeLog()
         settings = self.gateway.snapshot.tracing
         assert settings is not None
-        self.gateway.tracer = Tracer(settings, self.gateway.snapshot, random.Random(1).getrandbits)
+        self.gateway.set_tracer(Tracer(settings, self.gateway.snapshot, random.Random(1).getrandbits))
 
     def attempts(self) -> list[Attempt]:
         [exchange] = self.traces.recorded
@@ -154,7 +154,7 @@ def test_what_is_not_right_is_taken_out_and_another_trace_begins(line: bytes) ->
 
 
 @pytest.mark.parametrize("said", [b"", b"\r\n" + parent(b"01")])
-def test_lines_that_a_client_repeats_are_looked_at_once_and_mean_the_same(said: bytes) -> None:
+def test_lines_that_a_client_repeats_mean_the_same_each_time(said: bytes) -> None:
     scene = Scene(NOTHING, trusted=True)
     parser, earlier, found = scene.gateway.parser, None, []
     for target in (b"/users/1", b"/users/2", b"/users/3"):
@@ -165,8 +165,7 @@ def test_lines_that_a_client_repeats_are_looked_at_once_and_mean_the_same(said: 
         earlier = earlier or request
         exchange = Exchange(scene.gateway, scene.client, scene.clock())
         exchange.begin(request, b"", True)
-        assert request.untraced == (scene.gateway.tracer, b"")
-        assert request.fields == said
+        assert (request.fields, request.trace_lines) == (b"", said)
         [line] = told(connection.fields)
         assert exchange.trace_id in line
         found.append(line)
@@ -174,21 +173,37 @@ def test_lines_that_a_client_repeats_are_looked_at_once_and_mean_the_same(said: 
     assert all((TRACE in line) == bool(said) for line in found)
 
 
-def test_lines_that_a_client_repeats_are_looked_at_again_after_a_reload() -> None:
+def test_lines_that_a_client_repeats_are_read_anew_after_a_reload() -> None:
     scene = Scene(NOTHING, trusted=True)
     b3 = b"b3: " + TRACE + b"-" + SPAN + b"-0"
-    first = scene.gateway.parser.parse(b"GET /users/1 HTTP/1.1\r\nHost: a.test\r\n" + b3, 8192, 100)
-    assert isinstance(first, RequestHead)
-    for settings, is_understood in ((TracingSettings(0.0), False), (TracingSettings(0.0, (B3,)), True)):
-        scene.gateway.tracer = Tracer(settings, scene.gateway.snapshot, random.Random(1).getrandbits)
+    head = b"GET /users/1 HTTP/1.1\r\nHost: a.test\r\nA: b\r\n" + b3 + b"\r\n" + parent(b"00")
+    tracings = (None, TracingSettings(0.0), TracingSettings(0.0, (B3,)), None, TracingSettings(0.0, (W3C, B3)))
+    earlier = None
+    for settings in tracings:
+        tracer = None
+        if settings is not None:
+            tracer = Tracer(settings, scene.gateway.snapshot, random.Random(1).getrandbits)
+        scene.gateway.set_tracer(tracer)
         connection, scene.client = FakeConnection(), FakeClient(trusted=True)
         scene.pool.given.append(connection)
+        request = scene.gateway.parser.parse(head, 8192, 100, earlier)
+        assert isinstance(request, RequestHead)
         exchange = Exchange(scene.gateway, scene.client, scene.clock())
-        request = first.repeated(first.raw, first.path, b"")
         exchange.begin(request, b"", True)
-        first.untraced = request.untraced
-        assert (exchange.trace_id == TRACE) == is_understood
-        assert connection.fields.count(b3) == 1
+        assert exchange.trace_id == (TRACE if settings is not None else b"")
+        # Each goes on once, whoever it means something to.
+        assert sorted(told(connection.fields)) == [b3, parent(b"00")]
+        assert b"\r\nA: b" in connection.fields
+        earlier = request
+
+
+@pytest.mark.parametrize("line", [parent(b"01"), b"tracestate: a=1"])
+def test_what_concerns_this_hop_alone_goes_no_further(line: bytes) -> None:
+    name = line.partition(b":")[0]
+    for scene in (Scene(NOTHING, trusted=True), Scene(NOTHING)):
+        exchange, lines = sent(scene, ASKED, parent(b"00"), b"Connection: tracestate, " + name, line)
+        assert b"a=1" not in b"".join(lines)
+        assert exchange.trace is None
 
 
 def test_b3_is_understood_and_told_where_it_is_wanted() -> None:

@@ -30,6 +30,7 @@ FORWARDED_PROTO = 9
 FORWARDED_HOST = 10
 FORWARDED_OTHER = 11
 PROXY_CONNECTION = 12
+TRACE = 13
 
 _REQUEST_KINDS = {
     b"host": HOST,
@@ -101,16 +102,33 @@ def special(names: Iterable[bytes]) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n(" + _one_of(names) + rb"):[ \t]*([^\r]*)")
 
 
-REQUEST_SPECIAL = special(_REQUEST_KINDS)
 RESPONSE_SPECIAL = special(_RESPONSE_KINDS)
 TRAILER_SPECIAL = special(_TRAILER_KINDS)
-REQUEST_SPELLINGS = spellings(_REQUEST_KINDS)
 RESPONSE_SPELLINGS = spellings(_RESPONSE_KINDS)
 
 
-def request_kind(name: bytes) -> int:
-    """The kind of a field in an unusual spelling; one with `_` is never taken at its word."""
-    return _REQUEST_KINDS.get(name.lower(), DROP)
+class RequestTable:
+    """The fields of requests that do not pass as they stand. `split` as `special` says."""
+
+    __slots__ = ("_kinds", "spellings", "split")
+
+    def __init__(self, kinds: dict[bytes, int]) -> None:
+        self._kinds = kinds
+        self.spellings = spellings(kinds)
+        self.split = special(kinds).split
+
+    def kind(self, name: bytes) -> int:
+        """The kind of a field in an unusual spelling; one with `_` is never taken at its word."""
+        return self._kinds.get(name.lower(), DROP)
+
+
+@lru_cache(maxsize=16)
+def request_table(trace_names: tuple[bytes, ...] = ()) -> RequestTable:
+    """The table in which these names, lower-case, are fields that speak of a trace; the same one for the same names."""
+    return RequestTable(_REQUEST_KINDS | dict.fromkeys(trace_names, TRACE))
+
+
+REQUESTS = request_table()
 
 
 def response_kind(name: bytes) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote_to_bytes
 
 from fastgw.http1 import fields as field_lines
+from fastgw.http1.fields import REQUESTS, RequestTable
 
 # A piece of a body; a view where a copy would cost.
 Data = bytes | memoryview
@@ -26,8 +27,8 @@ class RequestHead:
     `scheme` is set when the target names one; `path` is normalized, `query` is empty or begins with "?"; `upgrade` is
     the protocol asked for, or empty. `hop_names` are the fields that Connection names; `forwarded` is what the client
     said of those before it, as (kind, header line). `lines` are the header lines as they came, each begun by CRLF,
-    where `repeated` may make a later request with the same lines from this one; else empty. `untraced` is who has
-    looked for a trace in `fields`, and `fields` without what was found; it is kept here as it holds for all of them.
+    where `repeated` may make a later request with the same lines from this one; else empty. `table` says
+    what was taken out of `fields`; `trace_lines` are those that speak of a trace, each begun by CRLF.
     """
 
     __slots__ = (
@@ -48,12 +49,14 @@ class RequestHead:
         "raw",
         "request_id",
         "scheme",
-        "untraced",
+        "table",
+        "trace_lines",
         "upgrade",
     )
 
-    def __init__(self, raw: bytes, method: bytes, minor: int) -> None:
+    def __init__(self, raw: bytes, method: bytes, minor: int, table: RequestTable = REQUESTS) -> None:
         self.raw = raw
+        self.table = table
         self.lines = b""
         self.method = method
         self.minor = minor
@@ -69,7 +72,7 @@ class RequestHead:
         self.upgrade = b""
         self.request_id = b""
         self.scheme = b""
-        self.untraced: tuple[object, bytes] | None = None
+        self.trace_lines = b""
         self.hop_names: list[bytes] | None = None
         self.forwarded: list[tuple[int, bytes]] | None = None
 
@@ -93,7 +96,8 @@ class RequestHead:
         other.expects_continue = self.expects_continue
         other.upgrade = self.upgrade
         other.request_id = self.request_id
-        other.untraced = self.untraced
+        other.table = self.table
+        other.trace_lines = self.trace_lines
         other.hop_names = self.hop_names
         other.forwarded = self.forwarded
         return other

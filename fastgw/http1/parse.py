@@ -24,8 +24,10 @@ from fastgw.http1.fields import (
     HOST,
     PROXY_CONNECTION,
     REQUEST_ID,
+    TRACE,
     TRANSFER_ENCODING,
     UNUSUAL,
+    RequestTable,
 )
 from fastgw.http1.message import CHUNKED, LENGTH, RequestHead
 from fastgw.http1.target import normalize_path, parse_host, split_absolute
@@ -57,16 +59,15 @@ class _NoCallbacks:
 
 NOTHING = _NoCallbacks()
 END = b"\r\n\r\n"
-_split_request = f.REQUEST_SPECIAL.split
-_SPELLINGS = f.REQUEST_SPELLINGS
 
 
 class RequestParser:
-    """Parses request heads, one whole head at a time."""
+    """Parses request heads, one whole head at a time. `trace_names` are the fields that speak of traces, lower-case."""
 
-    __slots__ = ("_llhttp",)
+    __slots__ = ("_llhttp", "_table")
 
-    def __init__(self) -> None:
+    def __init__(self, trace_names: tuple[bytes, ...] = ()) -> None:
+        self._table = f.request_table(trace_names)
         self._llhttp = httptools.HttpRequestParser(NOTHING)
 
     def parse(
@@ -76,7 +77,7 @@ class RequestParser:
 
         `earlier` is a request of the same connection that may be repeated (its `lines` are set).
         """
-        if earlier is not None:
+        if earlier is not None and earlier.table is self._table:
             repeated = _repeated(head, target_size, earlier)
             if repeated is not None:
                 return repeated
@@ -89,7 +90,7 @@ class RequestParser:
             failure = _judge(head)
             if failure is not None:
                 return failure
-        request = _read_request(head, target_size, header_count)
+        request = _read_request(head, target_size, header_count, self._table)
         # llhttp is at the start of the next message unless a body or the end of the connection follows.
         if isinstance(request, Failure) or request.body or not request.keep_alive or request.minor == 0:
             self._llhttp = httptools.HttpRequestParser(NOTHING)
@@ -143,17 +144,17 @@ def _has_request_line(head: bytes) -> bool:
     return _REQUEST_LINE.fullmatch(head.partition(b"\r\n")[0]) is not None
 
 
-def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHead | Failure:
-    pieces = _split_request(head)
+def _read_request(head: bytes, target_size: int, header_count: int, table: RequestTable) -> RequestHead | Failure:
+    pieces = table.split(head)
     line, mark, others = pieces[0].partition(b"\r\n")
     words = line.split(b" ")
     if len(words) != 3:
         return errors.MALFORMED
     method, target, version = words
     if version == b"HTTP/1.1":
-        request = RequestHead(head, method, 1)
+        request = RequestHead(head, method, 1, table)
     elif version == b"HTTP/1.0":
-        request = RequestHead(head, method, 0)
+        request = RequestHead(head, method, 0, table)
     else:
         return errors.VERSION_UNKNOWN if _has_request_line(head) else errors.MALFORMED
     if method[0] < 0x41:
@@ -171,6 +172,7 @@ def _read_request(head: bytes, target_size: int, header_count: int) -> RequestHe
     request.fields = b"".join(pieces[::3])
     if request.hop_names is not None:
         request.fields = f.without(request.fields, request.hop_names)
+        request.trace_lines = f.without(request.trace_lines, request.hop_names)
     if target[0] != _SLASH:
         unusual = _read_unusual_target(request, target)
         if isinstance(unusual, Failure):
@@ -199,15 +201,16 @@ def _read_specials(request: RequestHead, pieces: list[bytes]) -> Failure | None:
     """Reads the fields of this hop into the request."""
     hosts = 0
     options = b""
+    spellings = request.table.spellings
     for index in range(1, len(pieces), 3):
         name, value = pieces[index], pieces[index + 1]
-        kind = _SPELLINGS.get(name, UNUSUAL)
+        kind = spellings.get(name, UNUSUAL)
         if kind == HOST:
             hosts += 1
             request.host = value.rstrip(b" \t")
         elif kind != CONNECTION or value not in KEEP_ALIVE or request.minor == 0:
             if kind == UNUSUAL:
-                kind = f.request_kind(name)
+                kind = request.table.kind(name)
                 hosts += kind == HOST
             if kind == CONNECTION:
                 options += b"," + value
@@ -251,6 +254,8 @@ def _read_special(request: RequestHead, kind: int, name: bytes, value: bytes) ->
         request.request_id = value
     elif kind == HOST:
         request.host = value
+    elif kind == TRACE:
+        request.trace_lines += b"\r\n%b: %b" % (name, value)
     elif kind >= FORWARDED_FOR:
         request.forwarded = [*(request.forwarded or ()), (kind, b"%b: %b" % (name, value))]
     return None

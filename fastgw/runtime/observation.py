@@ -68,7 +68,8 @@ class Observation:
         self._log.dropped_before = before.dropped
 
     def _adopt(self, snapshot: Snapshot) -> None:
-        self._gateway.tracer = Tracer(snapshot.tracing, snapshot, random.getrandbits) if snapshot.tracing else None
+        tracer = Tracer(snapshot.tracing, snapshot, random.getrandbits) if snapshot.tracing else None
+        self._gateway.set_tracer(tracer)
         self._gateway.failures = self._news if snapshot.is_observed else None
         self._put_log_in_place(snapshot)
 

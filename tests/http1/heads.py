@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from fastgw.http1.fields import REQUEST_SPELLINGS, RESPONSE_SPELLINGS
+from fastgw.http1.fields import REQUESTS as REQUEST_TABLE
+from fastgw.http1.fields import RESPONSE_SPELLINGS
 
 # Bytes that parsers disagree about, beside the ordinary ones.
 _SHARP = b"\r\n\t \x00\x0b\x0c\x7f\x80\xff:;,_-/\\#?%\"'()aZ09"
@@ -66,7 +67,7 @@ def _response(version: bytes, status: bytes, phrase: bytes, more: list[bytes]) -
 
 
 _HOSTS = st.sampled_from([[b"Host: a.test"]] * 6 + [[], [b"Host: a.test", b"Host: b.test"], [b"Host: a b"]])
-REQUESTS = st.builds(_request, METHODS, TARGETS, VERSIONS, _HOSTS, lines(REQUEST_SPELLINGS))
+REQUESTS = st.builds(_request, METHODS, TARGETS, VERSIONS, _HOSTS, lines(REQUEST_TABLE.spellings))
 # Most are accepted.
 GOOD_REQUESTS = st.builds(
     _request,
@@ -74,7 +75,7 @@ GOOD_REQUESTS = st.builds(
     st.just(b"/"),
     st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]),
     st.just([b"Host: a.test"]),
-    lines({name: kind for name, kind in REQUEST_SPELLINGS.items() if name.lower() not in (b"host", b"expect")}),
+    lines({name: kind for name, kind in REQUEST_TABLE.spellings.items() if name.lower() not in (b"host", b"expect")}),
 )
 RESPONSES = st.builds(
     _response,
