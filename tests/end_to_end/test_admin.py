@@ -190,11 +190,15 @@ def test_events_come_as_they_happen_and_from_where_one_has_left_off(tmp_path: Pa
             assert (number, kind, event["outcome"]) == ("", "health", "failed")
             assert backend.address in str(event["detail"])
             assert admin.post("/api/endpoints", {"endpoint": backend.address, "draining": True})[0] == 200
-            assert stream.next()[:2] == ("2", "endpoint")
+            number, kind, _ = stream.next()
+            while kind in ("health", "upstream"):
+                # The check fails again, and too few endpoints are left.
+                number, kind, _ = stream.next()
+            assert (int(number) > 1, kind) == (True, "endpoint")
             stream.close()
             # What was told is told again to whoever says that he has not heard it.
-            again = Stream(admin.port, "1")
-            assert again.next()[:2] == ("2", "endpoint")
+            again = Stream(admin.port, str(int(number) - 1))
+            assert again.next()[:2] == (number, "endpoint")
             # And one that listens keeps no gateway from stopping.
             began = time.monotonic()
             gateway.signal(signal.SIGTERM)
