@@ -111,8 +111,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "josepy": ("runtime",),
     "requests": ("runtime",),
     "cryptography": ("config", "runtime"),
-    # As is runtime.trace_helper.
-    "opentelemetry": ("runtime",),
     "starlette": ("runtime",),
     "uvicorn": ("runtime",),
     # 7 µs a line: the access log and runtime.report are there.
@@ -135,7 +133,7 @@ FAMILIES = (
 # What the workers must not even load: the configuration language, and what only people use.
 NEVER_IN_A_WORKER = (
     *("pydantic", "tree_sitter", "tree_sitter_toml", "tomllib", "click", "fastgw.config", "fastgw.cli"),
-    *("aiodns", "acme", "josepy", "requests", "cryptography", "starlette", "uvicorn", "opentelemetry", "google"),
+    *("aiodns", "acme", "josepy", "requests", "cryptography", "starlette", "uvicorn"),
 )
 
 LINES_MAX = 400

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 from urllib.parse import urlsplit
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 _ENDPOINT_HINT = 'write it like "http://127.0.0.1:4318"'
 _FORMATS_HINT = "write any of " + ", ".join(f'"{name}"' for name in FORMATS)
 _PARENTS_HINT = "write one of " + ", ".join(f'"{name}"' for name in PARENTS)
-_INSTALL = "install it: pip install 'fastgw[otel]'"
-_PACKAGE = "opentelemetry.proto"
 
 _ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
@@ -112,8 +109,6 @@ def check_tracing(tracing: Tracing | None, report: Report) -> None:
     """Reports all contradictions in the table."""
     if tracing is None:
         return
-    if not _is_installed():
-        report.at_key(("tracing",), "the package opentelemetry-proto is not installed", _INSTALL)
     if not tracing.propagation:
         message = "then no upstream is told of any trace"
         report.at_value(("tracing", "propagation"), message, _FORMATS_HINT)
@@ -136,10 +131,3 @@ def check_route_tracing(
     """Reports what a route says in vain."""
     if isinstance(route, RouteTracing) and tracing is None and not touches(broken, ("tracing",)):
         report.at_key(path, "nothing is traced", 'write [tracing] with endpoint = "http://127.0.0.1:4318"')
-
-
-def _is_installed() -> bool:
-    try:
-        return find_spec(_PACKAGE) is not None
-    except ModuleNotFoundError:
-        return False

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
 from fastgw.runtime.events import DONE, FAILED
-from fastgw.runtime.otlp import encode, resource_of
+from fastgw.runtime.otlp import encode, rejected_spans, resource_of
 
 if TYPE_CHECKING:
     from fastgw.config.trace_settings import TraceExport
@@ -137,22 +135,12 @@ class Collector:
         if not answer.isclosed():
             self._connection.close()
         if status // 100 == 2:
-            return Outcome(rejected=_rejected(content))
+            return Outcome(rejected=rejected_spans(content))
         seconds = min(float(retry_after), _RETRY_AFTER_MAX_S) if retry_after.isdecimal() else 0.0
         return Outcome(f"it answers {status}", status in _RETRYABLE, seconds)
 
     def close(self) -> None:
         self._connection.close()
-
-
-def _rejected(content: bytes) -> int:
-    """How many spans a collector that took the request did not take."""
-    try:
-        rejected: int = ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans
-    except Exception:
-        # What no OTLP receiver answers; the status has said that all is well.
-        return 0
-    return rejected
 
 
 class Exporter:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from fastgw.config.load import load_text
@@ -58,14 +56,3 @@ def test_a_route_s_share_is_its_own() -> None:
 def test_what_is_no_url_of_a_collector_is_refused(url: str) -> None:
     [found] = problems(f'[tracing]\nendpoint = "{url}"\n')
     assert "is no URL of an OTLP receiver" in found
-
-
-@pytest.mark.parametrize("package", ["opentelemetry", "opentelemetry.proto"])
-def test_a_package_that_is_missing_is_said_with_the_command_that_installs_it(
-    package: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
-    words = "the package opentelemetry-proto is not installed; install it: pip install 'fastgw[otel]'"
-    assert problems("[tracing]\n") == [f"config.toml:1:1: tracing: {words}"]
