@@ -94,9 +94,9 @@ class Observation:
     def set_layout(self, layout: Layout, memory: memoryview, number: int) -> None:
         """Where the rows go in the shared memory; this is worker `number`. Whoever has looked up a row looks again."""
         self._ended.flush()
+        self._counts.look_up_again()
         self.rows.adopt(layout.places, memory, number)
         self._own_row = self.rows.row(WORKER, "")
-        self._counts.look_up_again()
 
     def tick(self, now: float) -> None:
         late_us = max(0, int((now - self._ticked - TICK_S) * 1e6)) if self._ticked else 0
@@ -119,12 +119,14 @@ class Observation:
         self._own_row[LOST_TRACES] += self._traces.newly_lost()
         self._own_row[LOST_NEWS] += self._news.newly_lost()
         self._write_levels()
+        self._counts.add_to_rows()
         self.rows.flush()
 
     def hand_counts_over(self) -> None:
         """Another worker goes on from what has been counted so far."""
         self._ended.flush()
         self._flush_rows()
+        self._counts.look_up_again()
         self.rows.adopt({}, memoryview(b"").cast("Q"), 0)
 
     def close(self) -> None:

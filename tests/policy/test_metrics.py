@@ -39,6 +39,7 @@ def counted(*exchanges: Any) -> Rows:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
     counts.take(list(exchanges))
+    counts.add_to_rows()
     return rows
 
 
@@ -112,6 +113,7 @@ def test_an_exchange_that_can_t_be_counted_is_a_bug_and_takes_nobody_along() -> 
     counts = ExchangeCounts(rows, bugs)
     counts.take([exchange(status=None)])
     counts.take([exchange()])
+    counts.add_to_rows()
     assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 1
 
 
@@ -119,7 +121,28 @@ def test_rows_are_looked_up_anew_when_there_are_others() -> None:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
     counts.take([exchange()])
-    rows.adopt({}, memoryview(b"").cast("Q"), 0)
+    before = rows.row(ROUTE, "r")
     counts.look_up_again()
+    rows.adopt({}, memoryview(b"").cast("Q"), 0)
     counts.take([exchange()])
-    assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 1
+    counts.add_to_rows()
+    assert (before[counters.ANSWERS + 2], rows.row(ROUTE, "r")[counters.ANSWERS + 2]) == (1, 1)
+
+
+def test_counts_reach_the_rows_once() -> None:
+    rows = Rows()
+    counts = ExchangeCounts(rows, Bugs())
+    counts.take([exchange(), exchange(bytes_in=3)])
+    counts.add_to_rows()
+    counts.add_to_rows()
+    counts.take([exchange()])
+    counts.add_to_rows()
+    row = rows.row(ROUTE, "r")
+    assert (row[counters.ANSWERS + 2], row[counters.ROUTE_BYTES_IN], row[counters.ROUTE_BYTES_OUT]) == (3, 3, 15)
+    assert rows.row(LISTENER, "in")[2] == rows.row(ENDPOINT, "e:1", "u")[2] == 3
+
+
+def test_kinds_of_exchanges_without_end_are_counted_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastgw.policy.metrics._TALLIES_MAX", 3)
+    rows = counted(*(exchange(status=status) for status in range(200, 300)))
+    assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 100
