@@ -75,7 +75,12 @@ def lua_string(text: bytes) -> str:
 
 def run(lua: Path, port: int, connections: int, seconds: int, cores: Sequence[int], tls: bool) -> LoadResult:
     """Keeps `connections` busy for `seconds`, with a thread for each core; raises LoadError when wrk itself fails."""
-    command = [
+    return _run(wrk(lua, port, connections, seconds, cores, tls), seconds, cores)
+
+
+def wrk(lua: Path, port: int, connections: int, seconds: int, cores: Sequence[int], tls: bool) -> list[str]:
+    """The command for this load; `parse` reads what it prints."""
+    return [
         shutil.which("wrk") or "wrk",
         f"--threads={len(cores)}",
         f"--connections={connections}",
@@ -84,7 +89,6 @@ def run(lua: Path, port: int, connections: int, seconds: int, cores: Sequence[in
         f"--script={lua}",
         f"{'https' if tls else 'http'}://127.0.0.1:{port}/",
     ]
-    return _run(command, seconds, cores)
 
 
 def connect_anew(
