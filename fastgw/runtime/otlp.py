@@ -69,13 +69,12 @@ def rejected_spans(response: bytes) -> int:
     """How many spans a collector that took a request did not take, by its answer."""
     try:
         partial_success = parse(response).get(_RESPONSE_PARTIAL_SUCCESS)
-        if isinstance(partial_success, bytes):
-            rejected = parse(partial_success).get(_PARTIAL_SUCCESS_REJECTED_SPANS)
-            return rejected if isinstance(rejected, int) else 0
+        found = parse(partial_success) if isinstance(partial_success, bytes) else {}
     except ValueError:
         # What no OTLP receiver answers; the status has said that all is well.
-        pass
-    return 0
+        return 0
+    rejected = found.get(_PARTIAL_SUCCESS_REJECTED_SPANS)
+    return rejected if isinstance(rejected, int) else 0
 
 
 def _server_span(record: TraceRecord) -> bytes:
