@@ -53,6 +53,11 @@ class _Side:
         time.sleep(_TURN_S)
         self.load.send_signal(signal.SIGSTOP)
 
+    def close(self) -> None:
+        """Ends the load, whatever has happened; one that is stopped would stay for ever."""
+        with self.load:
+            self.load.kill()
+
     def end(self) -> tuple[float, int, list[str]]:
         """µs of the processor a request, how many there were, and what is wrong with that."""
         self.load.send_signal(signal.SIGCONT)
@@ -78,7 +83,10 @@ def measure(ready: Bench, workload_name: str, names: Sequence[str], seconds: int
         for server in servers:
             problems += check(server)
             requests.append(driver(ready, server)(1).requests)
-        sides = [_Side(ready, server, seconds) for server in servers]
+        sides = []
+        for server in servers:
+            sides.append(_Side(ready, server, seconds))
+            until_the_end.callback(sides[-1].close)
         for side in cycle(sides):
             if any(one.load.poll() is not None for one in sides):
                 break

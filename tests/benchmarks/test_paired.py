@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
 from benchmarks import backend, paired
+from benchmarks.processes import NotStartedError
 from tests.support.programs import program
 
 
@@ -22,3 +24,20 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setenv("PATH", "")
     assert paired.main(["fastgw", "nginx"]) == 1
     assert "wrk is not installed" in capsys.readouterr().err
+
+
+def test_no_load_is_left_when_something_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program("wrk")
+    assert backend.missing() is None or program("nginx")
+    loads = []
+
+    def fail(side: paired._Side) -> None:
+        loads.append(side.load)
+        raise NotStartedError("it is interrupted")
+
+    monkeypatch.setattr(paired._Side, "take_turn", fail)
+    assert paired.main(["fastgw-unobserved", "fastgw", "--rounds", "1", "--seconds", "2"]) == 1
+    assert "it is interrupted" in capsys.readouterr().err
+    assert [load.returncode for load in loads] == [-signal.SIGKILL]
