@@ -15,6 +15,7 @@ from fastgw.gateway import Gateway
 from fastgw.http1.message import RequestHead, ResponseHead
 from fastgw.http1.parse_response import parse_response
 from fastgw.policy.forwarded import lines_before_host
+from fastgw.policy.kind import Kinds, Record
 from fastgw.policy.sticky_cookie import StickyCookie
 from fastgw.policy.tls_session import TlsSession
 from fastgw.ports import Hedges, Observer, Retries
@@ -29,6 +30,11 @@ def snapshot_of(text: str) -> Snapshot:
     """The snapshot of a configuration; a listener is added where there is none."""
     whole = text if "[[listeners]]" in text else _LISTENER + text
     return load_text(whole, "config.toml", Path("."), {}).snapshot
+
+
+def records(*exchanges: Exchange) -> list[Record]:
+    """As those get them who write or count ended exchanges."""
+    return Kinds().records(exchanges)
 
 
 class Clock:

@@ -81,7 +81,7 @@ UP_FOR_TYPES = {
     ("fastgw/identification.py", "fastgw.exchange"): "it is a step of an exchange",
     ("fastgw/ports.py", "fastgw.exchange"): "both sides call the exchange back, and the exchange calls them",
     ("fastgw/policy/access_log.py", "fastgw.exchange"): "a line is made of an exchange",
-    ("fastgw/policy/metrics.py", "fastgw.exchange"): "it is exchanges that are counted",
+    ("fastgw/policy/kind.py", "fastgw.exchange"): "it is exchanges that have one",
     ("fastgw/policy/log_rule.py", "fastgw.exchange"): "it is about ended ones",
     ("fastgw/policy/log_filter.py", "fastgw.exchange"): "as log_rule",
     ("fastgw/tracing.py", "fastgw.exchange"): "it is exchanges that are traced",
@@ -127,7 +127,8 @@ FAMILIES = (
     {"router", "router_trie", "router_compile"},
     {"balancer", "peak_ewma", "maglev"},
     {"sticky", "sticky_cookie", "arms"},
-    {"access_log", "log_rule", "redaction"},
+    {"access_log", "log_rule", "redaction", "kind"},
+    {"metrics", "kind"},
 )
 
 # What the workers must not even load: the configuration language, and what only people use.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastgw.policy.access_log import LineEncoder
+from fastgw.policy.kind import Kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -56,6 +57,7 @@ class LiveLog:
         self._record = log.record
         # Whatever the log's own lines look like.
         self._encoder = LineEncoder("json", settings.fields, settings.redaction, settings.rule)
+        self._kinds = Kinds()
         self._wanted = [_Wanted(one, max(1, LINES_PER_S // len(filters))) for one in filters]
         self._wall_offset = wall_offset
         self._second_ends = 0.0
@@ -90,8 +92,8 @@ class LiveLog:
         lines: list[bytes] = []
         size = 0
         wall = self._wall_offset()
-        for exchange in batch:
-            line = self._encoder.encode((exchange,), wall)
+        for record in self._kinds.records(batch):
+            line = self._encoder.encode((record,), wall)
             if len(line) > _PIECE_BYTES:
                 left_out += 1
                 continue

@@ -17,6 +17,7 @@ from fastgw.policy.log_rule import LogRules
 
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
+    from fastgw.policy.kind import Record
     from fastgw.snapshot import AccessLog
 
 # As many batches are written at once.
@@ -77,16 +78,16 @@ class LogSink:
         """Lines that could not be written, since the worker began; it only grows."""
         return self.dropped_before + self._writer.dropped
 
-    def take(self, exchanges: list[Exchange]) -> None:
+    def take(self, records: list[Record]) -> None:
         if self._rules is not None:
             keeps = self._rules.keeps
-            exchanges = [exchange for exchange in exchanges if keeps(exchange)]
-            if not exchanges:
+            records = [record for record in records if keeps(record[0])]
+            if not records:
                 return
         try:
-            self._encoded.append(self._encoder.encode(exchanges, self._wall_offset()))
+            self._encoded.append(self._encoder.encode(records, self._wall_offset()))
         except Exception:
-            self._writer.lose(len(exchanges), "lines could not be made")
+            self._writer.lose(len(records), "lines could not be made")
             self._failed()
         if len(self._encoded) >= _BATCHES:
             self.flush()

@@ -1,8 +1,9 @@
 """Access-log lines, encoded in batches: JSON, or the combined format of Apache and nginx.
 
 Whatever a client sent is escaped, so that it can't forge a line or a field, and credentials are hidden. The list of
-fields is compiled into one expression when the configuration is loaded, as nginx compiles its log_format: a line costs
-about 1 µs, where a dictionary and a JSON library cost 5.
+fields is compiled into expressions when the configuration is loaded, as nginx compiles its log_format. What stands
+between two of a line's own values is made once for all lines of a kind, or of a millisecond. So a line costs less than
+1 µs, where a dictionary and a JSON library cost 5.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastgw.policy.redaction import WORD, Redaction, RedactionSettings
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
     from fastgw.http1.message import RequestHead
+    from fastgw.policy.kind import Kind, Record
 
 _NUMBERS = tuple(b"%d" % number for number in range(1024))
 # Of microseconds, up to 8 ms: in milliseconds.
@@ -37,30 +39,31 @@ def _milliseconds_of(us: str) -> str:
     return f"milliseconds[{us}] if {us} < {len(_MILLISECONDS)} else b'%d.%03d' % divmod({us}, 1000)"
 
 
-# Each field's JSON; what stands between backquotes are the expressions of Python that fill it. `e` is the exchange,
-# `r` its request, `at` the time, `path` the target, escaped; `t` and `u` are the microseconds of the whole exchange and
-# until the upstream's head. `name` gives the JSON of a text of ours (null for ""), `text` that of a client's bytes.
-# What is put between quotes as it is has been checked to need no escaping: addresses, hosts, methods, ids.
-# `consumer` and `cache` are null as long as nothing authenticates or caches. Functions of more than a look are below.
+# Each field's JSON; what stands between backquotes are the expressions of Python that fill it. `k` is the exchange's
+# kind, `at` its time, `e` itself, `r` its request, `path` the target, escaped; `t` and `u` are the microseconds of the
+# whole exchange and until the upstream's head. `name` gives the JSON of a text of ours (null for ""), `text` that of a
+# client's bytes. What is put between quotes as it is has been checked to need no escaping: addresses, hosts, methods,
+# ids. `consumer` and `cache` are null as long as nothing authenticates or caches. Functions of more than a look are
+# below.
 _JSON = {
     "time": '"`at`"',
     "client": '"`e.client`"',
-    "method": '"`r.method`"',
+    "method": '"`k.method`"',
     "host": '"`r.host_name`"',
     "path": '"`path`"',
-    "status": "`number[e.status]`",
+    "status": "`b'%d' % k.status`",
     "bytes": f"`{_number('e.bytes_out')}`",
     "duration_ms": f"`{_milliseconds_of('t')}`",
     "upstream_ms": f"`{_milliseconds_of('u')}`",
-    "route": "`name[e.route.name if e.route is not None else '']`",
-    "endpoint": "`name[e.endpoint]`",
+    "route": "`name[k.route]`",
+    "endpoint": "`name[k.endpoint]`",
     "consumer": "null",
     "cache": "null",
-    "reason": "`name[e.reason]`",
+    "reason": "`name[k.reason]`",
     "request_id": '"`e.request_id`"',
-    "listener": "`name[e.downstream.listener_name]`",
+    "listener": "`name[k.listener]`",
     "bytes_in": f"`{_number('e.bytes_in')}`",
-    "upstream": "`name[e.pool.name if e.pool is not None else '']`",
+    "upstream": "`name[k.upstream]`",
     "protocol": '"HTTP/1.`number[r.minor]`"',
     "user_agent": "`text(r.header(b'user-agent'))`",
     "referer": "`url(r.header(b'referer'))`",
@@ -75,6 +78,12 @@ _JSON = {
     "trace_id": "`b'\"%b\"' % e.trace_id if e.trace_id else b'null'`",
 }
 FIELDS = tuple(_JSON)
+# What a value depends on; of all other fields, it is the exchange.
+_KIND, _TIME, _EXCHANGE = "kind", "time", "exchange"
+_DEPENDS_ON = {
+    **dict.fromkeys(("method", "status", "route", "endpoint", "reason", "listener", "upstream"), _KIND),
+    "time": _TIME,
+}
 # Where the time of a slow exchange has gone.
 PHASES = ("queue_ms", "connect_ms", "upstream_ms", "body_ms", "earlier_ms", "gateway_ms")
 # Fields that name what is looked up: "header:User-Agent", "response:Content-Type", "query:page".
@@ -86,7 +95,7 @@ QUERY = "query"
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 _QUOTE, _BACKSLASH = b'"\\'
 
-_Line = Callable[["Exchange", "RequestHead", bytes, bytes, int, int], bytes]
+_Pieces = tuple[bytes, ...]
 
 
 class _Names(dict[str, bytes]):
@@ -154,38 +163,88 @@ def _looked_up(field: str, redaction: Redaction) -> str:
     return f"{'hidden' if redaction.hides_header(name) else 'url'}({value})"
 
 
-def _compile(fields: Sequence[str], redaction: Redaction, share: Callable[[Exchange], bytes]) -> _Line:
-    # Literals and expressions. The source is made of the constants above alone, and of names as Python writes them.
-    source, literal = [], b"{"
+class _Run:
+    """Neighbours in a line that are made at once: literals (bytes), and expressions that depend on the same, `of`."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | str] = []
+        self.of = ""
+
+    def takes(self, part: bytes | str, of: str) -> bool:
+        """What depends on the exchange is joined with the rest of its line alone."""
+        if self.parts and of != self.of and (_EXCHANGE in (of, self.of) or (of and self.of)):
+            return False
+        if isinstance(part, bytes) and self.parts and isinstance(self.parts[-1], bytes):
+            self.parts[-1] += part
+        else:
+            self.parts.append(part)
+        self.of = self.of or of
+        return True
+
+    def source(self) -> str:
+        parts = [part if isinstance(part, str) else repr(part) for part in self.parts]
+        return parts[0] if len(parts) == 1 else f"join(({','.join(parts)},))"
+
+
+def _runs(fields: Sequence[str], redaction: Redaction) -> list[_Run]:
+    """Those of a line. The source is made of the constants above alone, and of names as Python writes them."""
+    runs = [_Run()]
+
+    def add(part: bytes | str, of: str) -> None:
+        if not runs[-1].takes(part, of):
+            runs.append(_Run())
+            runs[-1].takes(part, of)
+
     for number, field in enumerate(fields):
-        literal += (b"," if number else b"") + encode_basestring_ascii(field).encode() + b":"
+        add((b"," if number else b"{") + encode_basestring_ascii(field).encode() + b":", "")
         parts = _JSON[field].split("`") if field in _JSON else ["", _looked_up(field, redaction), ""]
         for at, part in enumerate(parts):
-            if at % 2 == 0:
-                literal += part.encode()
-                continue
-            if literal:
-                source.append(repr(literal))
-                literal = b""
-            source.append(part)
-    source.append(repr(literal + b"}\n"))
-    names = {
-        "join": b"".join,
-        "name": _Names(),
-        "number": _NUMBERS,
-        "text": _text,
-        "milliseconds": _MILLISECONDS,
-        "url": partial(_url, redaction),
-        "hidden": _hidden,
-        "joined": _joined,
-        "share": share,
-        "answered_by": _answered_by,
-        "ms": _milliseconds,
-        "body_s": _body_s,
-        "before_s": _before_s,
-    }
-    compiled: _Line = eval(f"lambda e, r, at, path, t, u: join(({','.join(source)},))", names)
-    return compiled
+            if at % 2:
+                add(part, _DEPENDS_ON.get(field, _EXCHANGE))
+            elif part:
+                add(part.encode(), "")
+    add(b"}\n", "")
+    return runs
+
+
+class _Line:
+    """What makes the lines of some fields. `make` gives one in pieces, of an exchange, its request, the pieces of its
+    kind and of its time, its target, escaped, and microseconds as above."""
+
+    def __init__(self, fields: Sequence[str], redaction: Redaction, share: Callable[[Exchange], bytes]) -> None:
+        source: list[str] = []
+        shared: dict[str, list[str]] = {_KIND: [], _TIME: []}
+        for run in _runs(fields, redaction):
+            if run.of in shared:
+                source.append(f"{run.of}[{len(shared[run.of])}]")
+                shared[run.of].append(run.source())
+            else:
+                source.append(run.source())
+        names = {
+            "join": b"".join,
+            "name": _Names(),
+            "number": _NUMBERS,
+            "text": _text,
+            "milliseconds": _MILLISECONDS,
+            "url": partial(_url, redaction),
+            "hidden": _hidden,
+            "joined": _joined,
+            "share": share,
+            "answered_by": _answered_by,
+            "ms": _milliseconds,
+            "body_s": _body_s,
+            "before_s": _before_s,
+        }
+        self.of_kind: Callable[[Kind], _Pieces] = _function("k", shared[_KIND], names)
+        self.of_time: Callable[[bytes], _Pieces] = _function("at", shared[_TIME], names)
+        self.make: Callable[[Exchange, RequestHead, _Pieces, _Pieces, bytes, int, int], _Pieces]
+        self.make = _function("e, r, kind, time, path, t, u", source, names)
+
+
+def _function(arguments: str, expressions: Sequence[str], names: dict[str, object]) -> Callable[..., _Pieces]:
+    values = "".join([f"{expression}," for expression in expressions])
+    made: Callable[..., _Pieces] = eval(f"lambda {arguments}: ({values})", names)
+    return made
 
 
 class LineEncoder:
@@ -204,16 +263,17 @@ class LineEncoder:
         self._redaction = Redaction(redacted)
         self._rules = LogRules(rule) if rule is not None else None
         self._shares: dict[float, bytes] = {}
-        self._line = _compile(fields, self._redaction, self._share)
+        self._line = _Line(fields, self._redaction, self._share)
         # A slow one says where its time has gone.
         phases = [field for field in PHASES if field not in fields]
-        self._slow_line = _compile([*fields, *phases], self._redaction, self._share)
+        self._slow_line = _Line([*fields, *phases], self._redaction, self._share)
         self._is_combined = log_format == "combined"
         self._second = -1
         self._second_text = b""
-        # The millisecond that the stamp is of.
+        # The millisecond of the stamp, and what it is in lines.
         self._stamped_from = self._stamped_until = 0.0
         self._stamp = b""
+        self._stamp_pieces: _Pieces = ()
 
     def _share(self, exchange: Exchange) -> bytes:
         """The number for `sampled`; there are as many as rules."""
@@ -223,33 +283,54 @@ class LineEncoder:
             text = self._shares[share] = f"{share:.10g}".encode()
         return text
 
-    def encode(self, exchanges: Sequence[Exchange], wall: float) -> bytes:
-        """All the lines, each ended by a newline. `wall`: what the wall clock shows when the exchanges' shows 0."""
-        encode_all = self._all_combined if self._is_combined else self._all_json
-        return b"".join(encode_all(exchanges, wall))
+    def encode(self, records: Sequence[Record], wall: float) -> bytes:
+        """All the lines, each ended by a newline. `wall`: what the wall clock shows when the exchanges' shows 0.
 
-    def _all_json(self, exchanges: Sequence[Exchange], wall: float) -> list[bytes]:
-        # One loop for the batch, with nothing looked up twice: this is a fifth of what an exchange costs.
-        line, slow_line = self._line, self._slow_line
+        An encoder has kinds of its own, which keep pieces of its lines.
+        """
+        if self._is_combined:
+            return b"".join([self._combined(record[0], record[0].started + wall) for record in records])
+        return self._all_json(records, wall)
+
+    def _all_json(self, records: Sequence[Record], wall: float) -> bytes:
+        # One loop for the batch, with nothing looked up twice: this is a twentieth of what an exchange costs.
+        line, make = self._line, self._line.make
         rules, hide = self._rules, self._redaction.url
-        lines = []
-        for exchange in exchanges:
+        all_paths = b"".join([record[0].request.path for record in records])
+        are_plain = _is_plain(all_paths)
+        stamp_pieces = self._stamp_pieces
+        stamped_from, stamped_until = self._stamped_from - wall, self._stamped_until - wall
+        parts: list[bytes] = []
+        for exchange, kind, duration_us, head_us in records:
             request = exchange.request
             path = request.path
             if request.query:
                 path += hide(request.query)
-            if _QUOTE in path or _BACKSLASH in path or not path.isascii():
+                if not _is_plain(path):
+                    path = _text(path)[1:-1]
+            elif not are_plain and not _is_plain(path):
                 path = _text(path)[1:-1]
-            if not self._stamped_from <= exchange.started + wall < self._stamped_until:
+            if not stamped_from <= exchange.started < stamped_until:
                 self._set_time(exchange.started + wall)
-            duration_us = int((exchange.ended - exchange.started) * 1e6)
-            upstream_us = int(exchange.upstream_s * 1e6)
-            if not upstream_us and exchange.upstream_started:
+                stamp_pieces = self._stamp_pieces
+                stamped_from, stamped_until = self._stamped_from - wall, self._stamped_until - wall
+            upstream_us = head_us
+            if not head_us and exchange.upstream_started:
                 # No head has come: so long it was waited for.
                 upstream_us = int((exchange.ended - exchange.upstream_started) * 1e6)
-            make = line if rules is None or not rules.is_slow(exchange) else slow_line
-            lines.append(make(exchange, request, self._stamp, path, duration_us, upstream_us))
-        return lines
+            if rules is None or not rules.is_slow(exchange):
+                pieces = kind.pieces
+                if pieces is None:
+                    pieces = kind.pieces = line.of_kind(kind)
+                parts += make(exchange, request, pieces, stamp_pieces, path, duration_us, upstream_us)
+            else:
+                parts += self._slow(exchange, kind, path, duration_us, upstream_us)
+        return b"".join(parts)
+
+    def _slow(self, exchange: Exchange, kind: Kind, path: bytes, duration_us: int, upstream_us: int) -> _Pieces:
+        line = self._slow_line
+        pieces, stamp_pieces = line.of_kind(kind), line.of_time(self._stamp)
+        return line.make(exchange, exchange.request, pieces, stamp_pieces, path, duration_us, upstream_us)
 
     def _set_time(self, at: float) -> None:
         """RFC 3339, UTC. A busy millisecond has many lines, and a second all the more."""
@@ -260,9 +341,7 @@ class LineEncoder:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
         self._stamp = b"%b.%03dZ" % (self._second_text, millisecond % 1000)
-
-    def _all_combined(self, exchanges: Sequence[Exchange], wall: float) -> list[bytes]:
-        return [self._combined(exchange, exchange.started + wall) for exchange in exchanges]
+        self._stamp_pieces = self._line.of_time(self._stamp)
 
     def _combined(self, exchange: Exchange, at: float) -> bytes:
         request = exchange.request
@@ -276,6 +355,11 @@ class LineEncoder:
         texts = [_safe(text) for text in (asked if request.method else b"-", referer, agent)]
         client, status, sent = exchange.client.decode(), exchange.status, exchange.bytes_out
         return f'{client} - - [{stamp}] "{texts[0]}" {status} {sent} "{texts[1]}" "{texts[2]}"\n'.encode()
+
+
+def _is_plain(path: bytes) -> bool:
+    """Whether it stands in JSON as it is. Control characters are in no path."""
+    return path.isascii() and _QUOTE not in path and _BACKSLASH not in path
 
 
 def _safe(text: bytes) -> str:

@@ -11,6 +11,7 @@ from benchmarks.micro_policies import CLIENTS, NOTHING
 from fastgw.exchange import Exchange
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.policy.access_log import PHASES, LineEncoder
+from fastgw.policy.kind import Kinds
 
 _TURNS = 2
 
@@ -43,7 +44,7 @@ def lines(name: str) -> list[str]:
     line.turn()
     settings = settings_of(LOGS[name][0] or "")
     encoder = LineEncoder(settings.format, settings.fields, settings.redaction, settings.rule)
-    return encoder.encode(kept.recorded, 0.0).decode().splitlines()
+    return encoder.encode(Kinds().records(kept.recorded), 0.0).decode().splitlines()
 
 
 def test_each_log_does_what_it_is_measured_for() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastgw.exchange import Exchange
 from fastgw.net.log_sink import LogSink, NoLog
 from fastgw.snapshot import AccessLog
-from tests.fakes import Bugs, FakeClient, Line
+from tests.fakes import Bugs, FakeClient, Line, records
 
 CONFIG = '[[routes]]\nname = "r"\nrespond.body = "x"\n'
 
@@ -37,7 +37,7 @@ class Sink:
 
     def write(self, *paths: str) -> None:
         for path in paths:
-            self.sink.take([ended(path)])
+            self.sink.take(records(ended(path)))
         self.sink.flush()
 
 
@@ -52,7 +52,7 @@ def test_lines_arrive_in_the_order_in_which_exchanges_ended(tmp_path: Path) -> N
     line = Line(CONFIG)
     for path in paths:
         line.client = FakeClient()
-        one.sink.take([line.get(path)])
+        one.sink.take(records(line.get(path)))
     one.sink.close()
     assert paths_in(file) == paths
     assert (one.reports, one.sink.dropped) == ([], 0)
@@ -62,13 +62,13 @@ def test_lines_arrive_in_the_order_in_which_exchanges_ended(tmp_path: Path) -> N
 def test_lines_are_written_when_they_are_to_be_and_at_the_end(tmp_path: Path) -> None:
     file = tmp_path / "access.log"
     one = Sink(file)
-    one.sink.take([ended("/a")])
+    one.sink.take(records(ended("/a")))
     one.sink.flush()
     eventually(lambda: paths_in(file) == ["/a"])
-    one.sink.take([ended("/b")])
+    one.sink.take(records(ended("/b")))
     one.sink.flush()
     eventually(lambda: paths_in(file) == ["/a", "/b"])
-    one.sink.take([ended("/c")])
+    one.sink.take(records(ended("/c")))
     one.sink.close()
     assert paths_in(file) == ["/a", "/b", "/c"]
 
@@ -79,7 +79,7 @@ def test_a_bug_in_a_line_is_counted_and_does_not_reach_the_exchange(tmp_path: Pa
     one.bugs.expected = True
     broken = ended()
     broken.status = "x"  # type: ignore[assignment]
-    one.sink.take([broken])
+    one.sink.take(records(broken))
     one.sink.flush()
     one.write("/b")
     one.sink.close()
@@ -97,6 +97,6 @@ def test_no_log_takes_everything_and_does_nothing() -> None:
 def test_what_was_dropped_before_counts_on(tmp_path: Path) -> None:
     settings = AccessLog("/dev/full", "json", ("path", "status"))
     sink = LogSink(settings, lambda: 0.0, [].append, Bugs(), dropped_before=3)
-    sink.take([ended()])
+    sink.take(records(ended()))
     sink.close()
     assert (sink.dropped, NoLog(4).dropped) == (4, 4)

@@ -13,7 +13,7 @@ from fastgw.exchange import Exchange
 from fastgw.policy.access_log import FIELDS, PHASES, LineEncoder
 from fastgw.policy.log_rule import LogRule
 from fastgw.policy.redaction import RedactionSettings
-from tests.fakes import FakeClient, FakeConnection, FakePool, Line
+from tests.fakes import FakeClient, FakeConnection, FakePool, Line, records
 
 CONFIG = """
 [upstreams.a]
@@ -44,7 +44,7 @@ def answered(
 
 
 def as_json(exchange: Exchange, *fields: str) -> dict[str, Any]:
-    encoded = LineEncoder("json", fields or FIELDS).encode([exchange], WALL)
+    encoded = LineEncoder("json", fields or FIELDS).encode(records(exchange), WALL)
     assert encoded.endswith(b"\n")
     assert encoded.count(b"\n") == 1
     found = json.loads(encoded)
@@ -53,7 +53,7 @@ def as_json(exchange: Exchange, *fields: str) -> dict[str, Any]:
 
 
 def as_combined(exchange: Exchange) -> str:
-    return LineEncoder("combined", ()).encode([exchange], WALL).decode()
+    return LineEncoder("combined", ()).encode(records(exchange), WALL).decode()
 
 
 def test_every_field_of_an_exchange_is_told() -> None:
@@ -128,14 +128,30 @@ def test_times_are_cut_to_the_millisecond_and_follow_the_wall_clock() -> None:
     exchange = answered()
     texts = []
     for wall in (WALL, WALL + 0.0009, WALL + 0.75, WALL - 3600.0, WALL):
-        texts.append(json.loads(encoder.encode([exchange], wall))["time"][11:])
+        texts.append(json.loads(encoder.encode(records(exchange), wall))["time"][11:])
     assert texts == ["23:59:59.250Z", "23:59:59.250Z", "00:00:00.000Z", "22:59:59.250Z", "23:59:59.250Z"]
 
 
 def test_a_batch_is_one_line_for_each_exchange_in_order() -> None:
     batch = [answered(START % path) for path in (b"/a", b"/b", b"/c")]
-    lines = LineEncoder("json", ("path",)).encode(batch, WALL).splitlines()
+    lines = LineEncoder("json", ("path",)).encode(records(*batch), WALL).splitlines()
     assert [json.loads(line)["path"] for line in lines] == ["/a", "/b", "/c"]
+
+
+def test_exchanges_of_several_kinds_and_times_share_a_batch() -> None:
+    paths = (b"/a", b'/"', b'/b?"', b"/c?d", b"/e")
+    batch = [answered(START % path) for path in paths] + [answered(b"nonsense")]
+    for number, exchange in enumerate(batch):
+        exchange.started += number / 2
+        exchange.ended += number / 2 - (number / 100 if exchange.route is not None else 0.0)
+    encoder = LineEncoder("json", ("time", "status", "path", "route"), rule=LogRule(slow_s=0.225))
+    told = [json.loads(line) for line in encoder.encode(records(*batch), WALL).splitlines()]
+    assert [one["path"] for one in told] == [*(path.decode() for path in paths), ""]
+    assert [one["time"][17:23] for one in told] == ["59.250", "59.750", "00.250", "00.750", "01.250", "01.750"]
+    assert [one["status"] for one in told] == [200] * 5 + [400]
+    assert [one["route"] for one in told] == ["shop"] * 5 + [None]
+    # 251.5 ms and 10 less for each; what can't be read has taken no time.
+    assert [PHASES[0] in one for one in told] == [True, True, True, False, False, False]
 
 
 # Fields that name what is looked up
@@ -197,7 +213,7 @@ def test_credentials_stand_in_no_line_whatever_is_asked_for() -> None:
 def test_what_is_asked_for_in_clear_is_told_in_clear() -> None:
     clear = RedactionSettings(frozenset(), frozenset())
     exchange = answered(START % b"/?token=hunter2" + b"Cookie: hunter2")
-    (line,) = LineEncoder("json", ("path", "header:Cookie"), clear).encode([exchange], WALL).splitlines()
+    (line,) = LineEncoder("json", ("path", "header:Cookie"), clear).encode(records(exchange), WALL).splitlines()
     assert json.loads(line) == {"path": "/?token=hunter2", "header:Cookie": "hunter2"}
 
 
@@ -274,7 +290,7 @@ def test_the_phases_make_up_the_whole_time() -> None:
 
 
 def with_rule(exchange: Exchange, rule: LogRule, *fields: str) -> dict[str, Any]:
-    return dict(json.loads(LineEncoder("json", fields, rule=rule).encode([exchange], WALL)))
+    return dict(json.loads(LineEncoder("json", fields, rule=rule).encode(records(exchange), WALL)))
 
 
 def test_a_line_tells_by_what_share_it_was_kept() -> None:

@@ -9,7 +9,7 @@ from fastgw import counters, errors
 from fastgw.counters import BUCKETS, ENDPOINT, HISTOGRAM, LISTENER, ROUTE
 from fastgw.policy.metrics import ExchangeCounts
 from fastgw.rows import Rows
-from tests.fakes import Bugs
+from tests.fakes import Bugs, records
 
 
 def exchange(**differences: Any) -> Any:
@@ -38,7 +38,7 @@ def exchange(**differences: Any) -> Any:
 def counted(*exchanges: Any) -> Rows:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
-    counts.take(list(exchanges))
+    counts.take(records(*exchanges))
     counts.add_to_rows()
     return rows
 
@@ -111,8 +111,8 @@ def test_an_exchange_that_can_t_be_counted_is_a_bug_and_takes_nobody_along() -> 
     rows, bugs = Rows(), Bugs()
     bugs.expected = True
     counts = ExchangeCounts(rows, bugs)
-    counts.take([exchange(status=None)])
-    counts.take([exchange()])
+    counts.take(records(exchange(status=None)))
+    counts.take(records(exchange()))
     counts.add_to_rows()
     assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 1
 
@@ -120,11 +120,11 @@ def test_an_exchange_that_can_t_be_counted_is_a_bug_and_takes_nobody_along() -> 
 def test_rows_are_looked_up_anew_when_there_are_others() -> None:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
-    counts.take([exchange()])
+    counts.take(records(exchange()))
     before = rows.row(ROUTE, "r")
     counts.look_up_again()
     rows.adopt({}, memoryview(b"").cast("Q"), 0)
-    counts.take([exchange()])
+    counts.take(records(exchange()))
     counts.add_to_rows()
     assert (before[counters.ANSWERS + 2], rows.row(ROUTE, "r")[counters.ANSWERS + 2]) == (1, 1)
 
@@ -132,10 +132,10 @@ def test_rows_are_looked_up_anew_when_there_are_others() -> None:
 def test_counts_reach_the_rows_once() -> None:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
-    counts.take([exchange(), exchange(bytes_in=3)])
+    counts.take(records(exchange(), exchange(bytes_in=3)))
     counts.add_to_rows()
     counts.add_to_rows()
-    counts.take([exchange()])
+    counts.take(records(exchange()))
     counts.add_to_rows()
     row = rows.row(ROUTE, "r")
     assert (row[counters.ANSWERS + 2], row[counters.ROUTE_BYTES_IN], row[counters.ROUTE_BYTES_OUT]) == (3, 3, 15)

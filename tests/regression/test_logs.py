@@ -16,7 +16,7 @@ from fastgw.exchange import Exchange
 from fastgw.net import log_writer
 from fastgw.net.log_writer import LinesLost, Writer
 from fastgw.policy.access_log import PHASES, LineEncoder
-from tests.fakes import FakeConnection, FakePool, Line
+from tests.fakes import FakeConnection, FakePool, Line, records
 from tests.net.rig import CONFIG, Rig
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess
@@ -74,7 +74,7 @@ def test_a_client_over_the_limit_was_refused_without_a_line() -> None:
 
 def told(exchange: Exchange, *fields: str) -> dict[str, float | str]:
     """Its line."""
-    return dict(json.loads(LineEncoder("json", fields).encode([exchange], 0.0)))
+    return dict(json.loads(LineEncoder("json", fields).encode(records(exchange), 0.0)))
 
 
 class AtOnce:
@@ -134,9 +134,9 @@ _RESPOND = '[[routes]]\nrespond.body = "x"\n'
 
 @pytest.mark.parametrize("field", ["referer", "header:Referer"])
 def test_the_user_and_the_password_in_a_url_were_shown(field: str) -> None:
-    line = LineEncoder("json", (field,)).encode([Line(_RESPOND).request(_USER)], 0.0)
+    line = LineEncoder("json", (field,)).encode(records(Line(_RESPOND).request(_USER)), 0.0)
     assert json.loads(line)[field] == "https://REDACTED@b.test/x?a=1"
-    assert b"hunter2" not in LineEncoder("combined", ()).encode([Line(_RESPOND).request(_USER)], 0.0)
+    assert b"hunter2" not in LineEncoder("combined", ()).encode(records(Line(_RESPOND).request(_USER)), 0.0)
 
 
 def test_a_token_in_the_url_that_a_parameter_holds_was_shown_in_its_own_field() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fastgw.policy.access_log import LineEncoder
 from fastgw.runtime import log_replay
 from fastgw.runtime.log_replay import LogReplay, Replayed, Side, lines
-from tests.fakes import FakeConnection, FakePool, Line, snapshot_of
+from tests.fakes import FakeConnection, FakePool, Line, records, snapshot_of
 
 BEGIN = """
 [upstreams.a]
@@ -137,7 +137,7 @@ def test_a_hidden_parameter_is_no_request_that_can_be_walked_as_it_was_and_is_co
     exchange = Line(OLD + routes, *pools).get("/q?token=1")
     assert exchange.route is not None
     assert exchange.route.name == "q"
-    line = LineEncoder("json", ("method", "host", "path", "route")).encode([exchange], 0.0).decode()
+    line = LineEncoder("json", ("method", "host", "path", "route")).encode(records(exchange), 0.0).decode()
     found = replayed(OLD + routes, line.rstrip(), logged(path="/q?a=2"), old=OLD + routes)
     assert (found.walked, found.differing, found.redacted, found.logged_otherwise) == (2, 0, 1, 1)
 
@@ -187,7 +187,7 @@ def test_what_the_access_log_writes_is_read() -> None:
     pools = FakePool("a", FakeConnection()), FakePool("b", FakeConnection())
     exchanges = [Line(OLD, *pools).request(head) for head in heads]
     encoder = LineEncoder("json", ("time", "method", "host", "path", "route", "status", "user_agent"))
-    written = encoder.encode(exchanges, 0.0)
+    written = encoder.encode(records(*exchanges), 0.0)
     found = LogReplay(snapshot_of(OLD), snapshot_of(OLD), {}).read(io.BytesIO(written))
     assert (found.lines, found.walked, found.unreadable, found.without_request) == (4, 3, 0, 1)
     assert (found.logged_otherwise, found.differing) == (0, 0)

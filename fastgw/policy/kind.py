@@ -1,0 +1,75 @@
+"""Kinds of exchanges: what those of the same route, endpoint, status and so on have in common.
+
+Under load there are few of them. So whoever writes or counts ended exchanges does the work that depends on the kind
+alone once, and finds it here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastgw.exchange import Exchange
+    from fastgw.policy.metrics import Tally
+
+# An ended exchange, its kind, and microseconds: of the whole, and until the head of the upstream's answer (0: none).
+Record = tuple["Exchange", "Kind", int, int]
+
+# So many are known at once; with a tally, each takes 2 KB.
+_KINDS_MAX = 1024
+
+
+class Kind:
+    """All names are the configuration's, so no client can make more of them; "" where there is none.
+
+    `pieces` are of the access log's lines, and `tally` is what is counted of this kind: None until they are needed.
+    """
+
+    __slots__ = ("endpoint", "listener", "method", "pieces", "reason", "route", "status", "tally", "upstream")
+
+    def __init__(
+        self, route: str, listener: str, upstream: str, endpoint: str, method: bytes, status: int, reason: str
+    ) -> None:
+        self.route = route
+        self.listener = listener
+        self.upstream = upstream
+        self.endpoint = endpoint
+        self.method = method
+        self.status = status
+        self.reason = reason
+        self.pieces: tuple[bytes, ...] | None = None
+        self.tally: Tally | None = None
+
+
+class Kinds:
+    """Those that are known to some who write or count."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str, str, bytes, int, str], Kind] = {}
+
+    def records(self, exchanges: Iterable[Exchange]) -> list[Record]:
+        known = self._known
+        records: list[Record] = []
+        for exchange in exchanges:
+            route, pool = exchange.route, exchange.pool
+            key = (
+                route.name if route is not None else "",
+                exchange.downstream.listener_name,
+                pool.name if pool is not None else "",
+                exchange.endpoint,
+                exchange.request.method,
+                exchange.status,
+                exchange.reason,
+            )
+            kind = known.get(key)
+            if kind is None:
+                if len(known) >= _KINDS_MAX:
+                    known.clear()
+                kind = known[key] = Kind(*key)
+            duration_us = int((exchange.ended - exchange.started) * 1e6)
+            records.append((exchange, kind, duration_us, int(exchange.upstream_s * 1e6)))
+        return records
