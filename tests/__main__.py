@@ -13,13 +13,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+# More gateways at once than that only make each other slow.
+_BESIDE_MAX = 4
 # The tests come last, so that their summary is what one sees.
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff", ("-m", "ruff", "check", ".")),
     ("mypy", ("-m", "mypy")),
     ("a smoke run of the benchmarks", ("-m", "benchmarks", "--smoke")),
     ("a smoke run of the benchmark of resilience", ("-m", "benchmarks.resilience", "--smoke")),
-    ("pytest", ("-m", "pytest")),
+    # Files beside each other: most of the time goes into starting gateways, and much of the rest is waited.
+    ("pytest", ("-m", "pytest", "-n", str(min(len(os.sched_getaffinity(0)), _BESIDE_MAX)), "--dist", "loadfile")),
 )
 
 

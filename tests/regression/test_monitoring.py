@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -52,6 +53,10 @@ def config(endpoint: str = "127.0.0.1:1") -> str:
     """
 
 
+def counted(admin: Admin, name: tuple[str, ...]) -> bool:
+    return admin.samples().get(name, 0) > 0
+
+
 def test_upstreams_and_workers_that_ran_before_they_were_counted_never_were(tmp_path: Path) -> None:
     admin = Admin(free_port())
     with Troubled() as backend, GatewayProcess(config(backend.address), tmp_path) as gateway:
@@ -61,9 +66,11 @@ def test_upstreams_and_workers_that_ran_before_they_were_counted_never_were(tmp_
             with Client(gateway.address) as client:
                 assert client.ask(get()).status == 200
             assert eventually(lambda: admin.samples().get(("endpoint_idle_connections", "a", backend.address)) == 1)
-            now = admin.samples()
-            assert now["endpoint_requests_total", "a", backend.address, "2xx"] > 0
-            assert now["worker_loop_lag_seconds_count", "0"] > 0
+            for name in (
+                ("endpoint_requests_total", "a", backend.address, "2xx"),
+                ("worker_loop_lag_seconds_count", "0"),
+            ):
+                assert eventually(partial(counted, admin, name))
             gateway.rewrite(config(backend.address))
             assert gateway.command("reload").returncode == 0
 

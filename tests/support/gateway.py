@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 
@@ -26,18 +28,20 @@ _STOP_S = 20.0
 _ATTEMPTS = 5
 
 
-_given_ports: set[int] = set()
+# Below the range that the kernel picks client ports from, and so that tests which run beside these have others.
+_PORTS_OF_ONE = 1000
+_FIRST_PORT = 10_000 + _PORTS_OF_ONE * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 10)
+_ports = cycle(random.sample(range(_FIRST_PORT, _FIRST_PORT + _PORTS_OF_ONE), _PORTS_OF_ONE))
 
 
 def free_port() -> int:
-    """One that was not given before: two that are asked for in turn are to be two."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = int(sock.getsockname()[1])
-        if port not in _given_ports:
-            _given_ports.add(port)
+    """One that was not given lately: two that are asked for in turn are to be two."""
+    for port in _ports:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("the cycle has an end")
 
 
 def _name_of(pid: str) -> str:
