@@ -22,9 +22,11 @@ _KINDS_MAX = 1024
 
 
 class Kind:
-    """All names are the configuration's, so no client can make more of them; "" where there is none.
+    """Names are the configuration's, "" where there is none; the method is the client's, so there may be any number of
+    kinds.
 
-    `pieces` are of the access log's lines, and `tally` is what is counted of this kind: None until they are needed.
+    `pieces` are what the lines of the one access log have in common, and `tally` is what is counted of this kind: None
+    until they are needed.
     """
 
     __slots__ = ("endpoint", "listener", "method", "pieces", "reason", "route", "status", "tally", "upstream")

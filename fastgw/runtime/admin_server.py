@@ -102,6 +102,8 @@ class AdminServer:
         # Only who has an admin API has what it needs.
         import uvicorn  # noqa: PLC0415
 
+        from fastgw.runtime.admin_protocol import BoundedProtocol  # noqa: PLC0415
+
         assert self._socket is not None
 
         class Server(uvicorn.Server):
@@ -114,7 +116,7 @@ class AdminServer:
             self._make_app(settings),
             loop="none",
             # Not httptools: with that a head has no end, and whoever gets here, without a token, all of our memory.
-            http="h11",
+            http=BoundedProtocol,
             h11_max_incomplete_event_size=_HEAD_MAX,
             ws="none",
             lifespan="off",

@@ -7,12 +7,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fastgw.runtime.admin_protocol import CONNECTIONS_MAX, HEAD_S
 from tests.support.admin import Admin, with_admin
 from tests.support.gateway import LISTEN, GatewayProcess
 
@@ -182,3 +183,19 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_checked_as_it_is_loaded(
     gateway, admin = asked
     text = gateway.config_path.read_bytes()
     assert posted(admin, "/api/config/check", b"\xef\xbb\xbf" + text) == (200, {"problems": []})
+
+
+def test_whoever_asks_nothing_took_all_the_supervisor_s_descriptors(tmp_path: Path) -> None:
+    """There was no end to connections, nor to how long one might wait with its head."""
+    with running(tmp_path, config()) as (gateway, admin), ExitStack() as connections:
+        silent = [
+            connections.enter_context(socket.create_connection(("127.0.0.1", admin.port)))
+            for _ in range(CONNECTIONS_MAX + 1)
+        ]
+        silent[-1].settimeout(10)
+        assert silent[-1].recv(100).startswith(b"HTTP/1.1 503 ")
+        # Those who came first have had their time.
+        silent[0].settimeout(HEAD_S + 10)
+        assert silent[0].recv(100) == b""
+        assert admin.ask("/healthz")[0] == 200
+        assert gateway.command("reload").returncode == 0
