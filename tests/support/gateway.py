@@ -41,7 +41,7 @@ def free_port() -> int:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("the cycle has an end")
+    raise AssertionError("a cycle has no end")
 
 
 def _name_of(pid: str) -> str:
