@@ -1,10 +1,12 @@
-"""What metrics cost: `python -m benchmarks.micro_metrics`. To a worker, to count an exchange, in batches as it does;
-and to the supervisor, to answer a scrape of a thousand routes and four workers.
+"""What metrics cost: `python -m benchmarks.micro_metrics`. To a worker, to count an exchange, in batches as it does,
+and to put what it has counted of many routes where the supervisor reads; and to the supervisor, to answer a scrape of a
+thousand routes and four workers.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from collections.abc import Sequence
 from statistics import median
@@ -40,6 +42,34 @@ def microseconds_to_count(rounds: int, batches: int) -> float:
             counts.take(kinds.records(exchanges))
         found.append((thread_time() - began) * 1e6 / (batches * BATCH))
     return median(found)
+
+
+def worker_with(routes: int, rounds: int) -> tuple[float, float]:
+    """Where exchanges are of so many routes, all about as often: µs to count one, its kind looked up, and ms to put ten
+    of each where the supervisor reads; medians."""
+    layout = LayoutKeeper(1)
+    layout.adopt([(ROUTE, "", f"r{number}") for number in range(routes)], 0.0)
+    rows = Rows()
+    rows.adopt(layout.layout.places, layout.memory.cells, 0)
+    counts, kinds = ExchangeCounts(rows, _bug), Kinds()
+    asked = [SimpleNamespace(name=f"r{number % routes}") for number in range(10 * routes)]
+    random.Random(1).shuffle(asked)
+    exchanges = [_exchange() for _ in range(BATCH)]
+    found = []
+    for _ in range(rounds):
+        seconds = 0.0
+        for at in range(0, len(asked), BATCH):
+            for exchange, route in zip(exchanges, asked[at : at + BATCH], strict=False):
+                exchange.route = route
+            began = thread_time()
+            counts.take(kinds.records(exchanges))
+            seconds += thread_time() - began
+        began = thread_time()
+        counts.add_to_rows()
+        rows.flush()
+        found.append((seconds * 1e6 / len(asked), (thread_time() - began) * 1e3))
+    to_count, to_put = zip(*found, strict=True)
+    return median(to_count), median(to_put)
 
 
 class _Ended:
@@ -92,9 +122,10 @@ def scraped(routes: int, workers: int) -> tuple[float, int]:
         rows = Rows()
         rows.adopt(layout.layout.places, layout.memory.cells, number)
         for kind, of, name in layout.layout.places:
-            row = rows.row(kind, name, of)
+            row = rows.route(name) if kind == ROUTE else rows.row(kind, name, of)
             if kind in (ROUTE, ENDPOINT):
-                row[:] = range(1, len(row) + 1)
+                for cell in range(len(row)):
+                    row[cell] = cell + 1
         rows.flush()
     facts = [WorkerFacts(number, 1, [0] * COLUMN_SIZE) for number in range(workers)]
     traces = cast(TraceKeeper, SimpleNamespace(exported=0, lost=0))
@@ -111,6 +142,11 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--routes", type=int, default=ROUTES, help="of a scrape (default: %(default)s)")
     options = parser.parse_args(given)
     print(f"{microseconds_to_count(options.rounds, options.batches):.2f} µs to count an exchange")
+    for routes in (options.routes, 5 * options.routes):
+        to_count, to_put = worker_with(routes, max(1, options.rounds // 3))
+        print(
+            f"{to_count:.2f} µs where there are {routes:,} routes, and then {to_put:.1f} ms for ten exchanges of each"
+        )
     seconds, lines = zip(*(scraped(options.routes, WORKERS) for _ in range(max(1, options.rounds // 3))), strict=True)
     print(
         f"{1e3 * median(seconds):.0f} ms for a scrape of {options.routes} routes and {WORKERS} workers, "

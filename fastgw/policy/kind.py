@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Record = tuple["Exchange", "Kind", int, int]
 
 # So many are known at once; with a tally, each takes 2 KB.
-_KINDS_MAX = 1024
+_KINDS_MAX = 4096
 
 
 class Kind:
@@ -70,7 +70,8 @@ class Kinds:
             kind = known.get(key)
             if kind is None:
                 if len(known) >= _KINDS_MAX:
-                    known.clear()
+                    # Not all at once: that would stop the traffic whenever there are a few more.
+                    del known[next(iter(known))]
                 kind = known[key] = Kind(*key)
             duration_us = int((exchange.ended - exchange.started) * 1e6)
             records.append((exchange, kind, duration_us, int(exchange.upstream_s * 1e6)))

@@ -6,6 +6,8 @@ more of them.
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from fastgw.counters import (
@@ -17,13 +19,13 @@ from fastgw.counters import (
     ENDPOINT,
     ENDPOINT_ANSWERS,
     HEAD,
+    HISTOGRAM,
     LISTENER,
     LISTENER_ANSWERS,
     METHODS,
     OWN,
     REASONS,
     REFUSED,
-    ROUTE,
     ROUTE_BYTES_IN,
     ROUTE_BYTES_OUT,
     ROUTE_RETRIES,
@@ -39,72 +41,53 @@ if TYPE_CHECKING:
 _METHOD_CELLS = {method: ANSWERS + number * CLASSES for number, method in enumerate(METHODS)}
 _OTHER_METHOD = ANSWERS + len(METHODS) * CLASSES
 _REASON_CELLS = {reason: REFUSED + number for number, reason in enumerate(REASONS)}
-# An empty histogram.
-_NONE = [0] * len(BUCKET_OF)
+# What a tally counts stands as in the rows: as at the end of a route's, from its bytes on, and then as in the histogram
+# of an endpoint's.
+_OF_ROUTE = OWN + HISTOGRAM - ROUTE_BYTES_IN
+_BYTES_IN, _BYTES_OUT = 0, ROUTE_BYTES_OUT - ROUTE_BYTES_IN
+_RETRIES = ROUTE_RETRIES - ROUTE_BYTES_IN
+_DURATION, _OWN, _HEAD = DURATION - ROUTE_BYTES_IN, OWN - ROUTE_BYTES_IN, _OF_ROUTE
+_DURATION_US, _OWN_US, _HEAD_US = _DURATION + BUCKETS, _OWN + BUCKETS, _HEAD + BUCKETS
+# Where a number of µs is counted, by how many bits it has.
+_DURATION_OF, _OWN_OF, _HEAD_OF = (tuple(begin + bucket for bucket in BUCKET_OF) for begin in (_DURATION, _OWN, _HEAD))
+_NOTHING = [0] * (_OF_ROUTE + HISTOGRAM)
+_CELLS = range(len(_NOTHING))
 # So many kinds of exchanges are added up at once.
-_TALLIES_MAX = 1024
+_TALLIES_MAX = 4096
 
 
 class Tally:
-    """What exchanges of one kind amount to, since it was last added to the rows. Histograms are by a number's bits."""
+    """What exchanges of one kind amount to, since it was last added to the rows."""
 
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "duration_us",
-        "durations",
-        "endpoint",
-        "head_us",
-        "heads",
-        "hundreds",
-        "listener",
-        "method_cell",
-        "own_us",
-        "owns",
-        "reason_cell",
-        "retries",
-        "route",
-    )
+    __slots__ = ("_class", "_endpoint", "_listener", "_method_cell", "_reason_cell", "_route", "counts")
 
     def __init__(self, kind: Kind, rows: Rows) -> None:
-        self.route = rows.row(ROUTE, kind.route)
-        self.listener = rows.row(LISTENER, kind.listener)
-        self.endpoint = rows.row(ENDPOINT, kind.endpoint, kind.upstream) if kind.endpoint else None
-        self.method_cell = _METHOD_CELLS.get(kind.method, _OTHER_METHOD)
-        self.hundreds = kind.status // 100
-        self.reason_cell = _REASON_CELLS[kind.reason] if kind.reason else 0
-        self._clear()
-
-    def _clear(self) -> None:
-        self.durations, self.heads, self.owns = _NONE.copy(), _NONE.copy(), _NONE.copy()
-        self.duration_us = self.head_us = self.own_us = 0
-        self.bytes_in = self.bytes_out = self.retries = 0
+        self._route = rows.route(kind.route)
+        self._listener = rows.row(LISTENER, kind.listener)
+        self._endpoint = rows.row(ENDPOINT, kind.endpoint, kind.upstream) if kind.endpoint else None
+        self._method_cell = _METHOD_CELLS.get(kind.method, _OTHER_METHOD)
+        self._class = kind.status // 100
+        self._reason_cell = _REASON_CELLS[kind.reason] if kind.reason else 0
+        self.counts = _NOTHING.copy()
 
     def add_to_rows(self) -> None:
-        count = sum(self.durations)
-        if not count:
+        counts, route, endpoint = self.counts, self._route, self._endpoint
+        exchanges = sum(counts[_DURATION:_DURATION_US])
+        if not exchanges:
             return
-        route = self.route
-        route[self.method_cell + self.hundreds] += count
-        route[ROUTE_BYTES_IN] += self.bytes_in
-        route[ROUTE_BYTES_OUT] += self.bytes_out
-        route[ROUTE_RETRIES] += self.retries
-        if self.reason_cell:
-            route[self.reason_cell] += count
-        self.listener[LISTENER_ANSWERS + self.hundreds] += count
-        _add(route, DURATION, self.durations, self.duration_us)
-        _add(route, OWN, self.owns, self.own_us)
-        if self.endpoint is not None:
-            self.endpoint[ENDPOINT_ANSWERS + self.hundreds] += sum(self.heads)
-            _add(self.endpoint, HEAD, self.heads, self.head_us)
-        self._clear()
-
-
-def _add(row: list[int], begin: int, by_bits: list[int], total_us: int) -> None:
-    """To the histogram that begins there."""
-    for bucket, count in zip(BUCKET_OF, by_bits, strict=True):
-        row[begin + bucket] += count
-    row[begin + BUCKETS] += total_us
+        route[self._method_cell + self._class] += exchanges
+        if self._reason_cell:
+            route[self._reason_cell] += exchanges
+        self._listener[LISTENER_ANSWERS + self._class] += exchanges
+        if endpoint is not None:
+            endpoint[ENDPOINT_ANSWERS + self._class] += sum(counts[_HEAD:_HEAD_US])
+        # Most are 0; with a thousand kinds, to look at each of them by hand would stop the traffic for a while.
+        for cell in compress(_CELLS, counts):
+            if cell < _OF_ROUTE:
+                route[ROUTE_BYTES_IN + cell] += counts[cell]
+            elif endpoint is not None:
+                endpoint[HEAD - _OF_ROUTE + cell] += counts[cell]
+            counts[cell] = 0
 
 
 class ExchangeCounts:
@@ -115,8 +98,8 @@ class ExchangeCounts:
     def __init__(self, rows: Rows, failed: Callable[[], None]) -> None:
         self._rows = rows
         self._failed = failed
-        # Kinds that have a tally.
-        self._counted: list[Kind] = []
+        # Kinds that have a tally, the longest first.
+        self._counted: deque[Kind] = deque()
 
     def take(self, records: list[Record]) -> None:
         try:
@@ -132,35 +115,41 @@ class ExchangeCounts:
 
     def look_up_again(self) -> None:
         """To be called before the rows change: these get all that was counted."""
-        self.add_to_rows()
-        for kind in self._counted:
+        while self._counted:
+            self._forget_longest()
+
+    def _forget_longest(self) -> None:
+        kind = self._counted.popleft()
+        if kind.tally is not None:
+            kind.tally.add_to_rows()
             kind.tally = None
-        self._counted.clear()
 
     def _tally(self, kind: Kind) -> Tally:
         if len(self._counted) >= _TALLIES_MAX:
-            self.look_up_again()
+            self._forget_longest()
         tally = kind.tally = Tally(kind, self._rows)
         self._counted.append(kind)
         return tally
 
     def _count(self, records: list[Record]) -> None:
+        duration_of, head_of, own_of = _DURATION_OF, _HEAD_OF, _OWN_OF
+        duration_sum, head_sum, own_sum, bytes_out = _DURATION_US, _HEAD_US, _OWN_US, _BYTES_OUT
         for exchange, kind, duration_us, head_us in records:
-            tally = kind.tally or self._tally(kind)
-            tally.durations[duration_us.bit_length()] += 1
-            tally.duration_us += duration_us
-            tally.bytes_out += exchange.bytes_out
+            counts = (kind.tally or self._tally(kind)).counts
+            counts[duration_of[duration_us.bit_length()]] += 1
+            counts[duration_sum] += duration_us
+            counts[bytes_out] += exchange.bytes_out
             if exchange.bytes_in:
-                tally.bytes_in += exchange.bytes_in
+                counts[_BYTES_IN] += exchange.bytes_in
             if exchange.retries:
-                tally.retries += exchange.retries
+                counts[_RETRIES] += exchange.retries
             if exchange.upstream_s:
-                tally.heads[head_us.bit_length()] += 1
-                tally.head_us += head_us
+                counts[head_of[head_us.bit_length()]] += 1
+                counts[head_sum] += head_us
                 if exchange.tries == 1 and not exchange.in_pieces:
                     # What is left for the gateway itself.
                     own_us = duration_us - head_us
                     if exchange.connect_s or exchange.queued_s:
                         own_us = max(0, own_us - int((exchange.connect_s + exchange.queued_s) * 1e6))
-                    tally.owns[own_us.bit_length()] += 1
-                    tally.own_us += own_us
+                    counts[own_of[own_us.bit_length()]] += 1
+                    counts[own_sum] += own_us

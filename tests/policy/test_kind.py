@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastgw.policy.kind import Kinds
+from fastgw.policy.kind import Kind, Kinds
 from tests.fakes import FakeClient, FakeConnection, FakePool, Line
 
 CONFIG = """
@@ -57,3 +57,17 @@ def test_kinds_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) 
     found = kinds.records(exchanges)
     assert [kind.status for _, kind, _, _ in found] == list(range(200, 300))
     assert len(kinds._known) <= 3
+
+
+def test_when_there_are_too_many_the_longest_known_is_forgotten_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastgw.policy.kind._KINDS_MAX", 3)
+    kinds, exchange = Kinds(), line().get("/b")
+
+    def kind_of(status: int) -> Kind:
+        exchange.status = status
+        return kinds.records([exchange])[0][1]
+
+    before = [kind_of(status) for status in (201, 202, 203)]
+    kind_of(204)
+    assert [kind_of(status) for status in (202, 203)] == before[1:]
+    assert kind_of(201) is not before[0]

@@ -49,7 +49,7 @@ def nonzero(row: list[int], begin: int, count: int) -> dict[int, int]:
 
 def test_an_exchange_counts_for_its_route_its_listener_and_its_endpoint() -> None:
     rows = counted(exchange(), exchange(status=503, request=SimpleNamespace(method=b"POST"), bytes_in=7))
-    row = rows.row(ROUTE, "r")
+    row = rows.route("r")
     post = counters.METHODS.index(b"POST") * counters.CLASSES
     assert nonzero(row, counters.ANSWERS, counters.REFUSED) == {2: 1, post + 5: 1}
     assert (row[counters.ROUTE_BYTES_IN], row[counters.ROUTE_BYTES_OUT]) == (7, 10)
@@ -59,7 +59,7 @@ def test_an_exchange_counts_for_its_route_its_listener_and_its_endpoint() -> Non
 
 def test_durations_fall_into_buckets_and_are_summed_up() -> None:
     rows = counted(exchange(), exchange(ended=100.0009))
-    route, endpoint = rows.row(ROUTE, "r"), rows.row(ENDPOINT, "e:1", "u")
+    route, endpoint = rows.route("r"), rows.row(ENDPOINT, "e:1", "u")
     # 1,000 and 900 µs are below 1,024, 800 as well; what is left for the gateway, 200 and 100, below 256 and 128.
     took, own = route[counters.DURATION :][:HISTOGRAM], route[counters.OWN :][:HISTOGRAM]
     assert nonzero(took, 0, BUCKETS) == {6: 2}
@@ -71,10 +71,10 @@ def test_durations_fall_into_buckets_and_are_summed_up() -> None:
 
 
 def test_waits_for_connections_streams_and_tries_before_are_not_the_gateway_s_own() -> None:
-    row = counted(exchange(queued_s=0.0001, connect_s=0.00005)).row(ROUTE, "r")
+    row = counted(exchange(queued_s=0.0001, connect_s=0.00005)).route("r")
     assert row[counters.OWN + BUCKETS] == pytest.approx(50, abs=2)
     for others in ({"in_pieces": True}, {"tries": 2}):
-        assert not any(counted(exchange(**others)).row(ROUTE, "r")[counters.OWN :][:HISTOGRAM])
+        assert not any(counted(exchange(**others)).route("r")[counters.OWN :][:HISTOGRAM])
 
 
 @pytest.mark.parametrize(
@@ -82,29 +82,29 @@ def test_waits_for_connections_streams_and_tries_before_are_not_the_gateway_s_ow
     [(0.0, 0), (15e-6, 0), (16.5e-6, 1), (0.5, 15), (67.2, BUCKETS - 1), (1e6, BUCKETS - 1)],
 )
 def test_the_shortest_and_the_longest_have_a_bucket_too(seconds: float, bucket: int) -> None:
-    row = counted(exchange(started=0.0, ended=seconds, upstream_s=0.0)).row(ROUTE, "r")
+    row = counted(exchange(started=0.0, ended=seconds, upstream_s=0.0)).route("r")
     assert nonzero(row[counters.DURATION :], 0, BUCKETS) == {bucket: 1}
 
 
 def test_what_no_route_has_matched_is_counted_without_a_name() -> None:
-    row = counted(exchange(route=None, pool=None, status=404, reason="no-route", upstream_s=0.0)).row(ROUTE, "")
+    row = counted(exchange(route=None, pool=None, status=404, reason="no-route", upstream_s=0.0)).route("")
     assert row[counters.ANSWERS + 4] == 1
     assert row[counters.REFUSED + counters.REASONS.index("no-route")] == 1
 
 
 def test_each_reason_there_is_has_a_place() -> None:
     reasons = sorted({one.reason for one in vars(errors).values() if isinstance(one, errors.Failure)})
-    row = counted(*(exchange(reason=reason) for reason in reasons)).row(ROUTE, "r")
+    row = counted(*(exchange(reason=reason) for reason in reasons)).route("r")
     assert row[counters.REFUSED : counters.REFUSED + len(reasons)] == [1] * len(reasons)
 
 
 def test_a_method_that_is_none_of_the_usual_ones_is_counted_with_all_of_its_like() -> None:
-    row = counted(*(exchange(request=SimpleNamespace(method=method)) for method in (b"PROPFIND", b""))).row(ROUTE, "r")
+    row = counted(*(exchange(request=SimpleNamespace(method=method)) for method in (b"PROPFIND", b""))).route("r")
     assert row[counters.ANSWERS + len(counters.METHODS) * counters.CLASSES + 2] == 2
 
 
 def test_retries_are_counted() -> None:
-    assert counted(exchange(retries=2), exchange(retries=1)).row(ROUTE, "r")[counters.ROUTE_RETRIES] == 3
+    assert counted(exchange(retries=2), exchange(retries=1)).route("r")[counters.ROUTE_RETRIES] == 3
 
 
 def test_an_exchange_that_can_t_be_counted_is_a_bug_and_takes_nobody_along() -> None:
@@ -114,19 +114,19 @@ def test_an_exchange_that_can_t_be_counted_is_a_bug_and_takes_nobody_along() -> 
     counts.take(records(exchange(status=None)))
     counts.take(records(exchange()))
     counts.add_to_rows()
-    assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 1
+    assert rows.route("r")[counters.ANSWERS + 2] == 1
 
 
 def test_rows_are_looked_up_anew_when_there_are_others() -> None:
     rows = Rows()
     counts = ExchangeCounts(rows, Bugs())
     counts.take(records(exchange()))
-    before = rows.row(ROUTE, "r")
+    before = rows.route("r")
     counts.look_up_again()
     rows.adopt({}, memoryview(b"").cast("Q"), 0)
     counts.take(records(exchange()))
     counts.add_to_rows()
-    assert (before[counters.ANSWERS + 2], rows.row(ROUTE, "r")[counters.ANSWERS + 2]) == (1, 1)
+    assert (before[counters.ANSWERS + 2], rows.route("r")[counters.ANSWERS + 2]) == (1, 1)
 
 
 def test_counts_reach_the_rows_once() -> None:
@@ -137,7 +137,7 @@ def test_counts_reach_the_rows_once() -> None:
     counts.add_to_rows()
     counts.take(records(exchange()))
     counts.add_to_rows()
-    row = rows.row(ROUTE, "r")
+    row = rows.route("r")
     assert (row[counters.ANSWERS + 2], row[counters.ROUTE_BYTES_IN], row[counters.ROUTE_BYTES_OUT]) == (3, 3, 15)
     assert rows.row(LISTENER, "in")[2] == rows.row(ENDPOINT, "e:1", "u")[2] == 3
 
@@ -145,4 +145,31 @@ def test_counts_reach_the_rows_once() -> None:
 def test_kinds_of_exchanges_without_end_are_counted_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastgw.policy.metrics._TALLIES_MAX", 3)
     rows = counted(*(exchange(status=status) for status in range(200, 300)))
-    assert rows.row(ROUTE, "r")[counters.ANSWERS + 2] == 100
+    assert rows.route("r")[counters.ANSWERS + 2] == 100
+
+
+def test_when_there_are_too_many_only_the_longest_counted_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastgw.policy.metrics._TALLIES_MAX", 3)
+    rows = Rows()
+    counts = ExchangeCounts(rows, Bugs())
+    found = records(*(exchange(status=status) for status in (200, 300, 400, 500)))
+    counts.take(found)
+    assert nonzero(rows.route("r"), counters.ANSWERS, counters.CLASSES) == {2: 1}
+    assert [kind.tally is None for _, kind, _, _ in found] == [True, False, False, False]
+    counts.take(found[:1])
+    counts.add_to_rows()
+    assert nonzero(rows.route("r"), counters.ANSWERS, counters.CLASSES) == {2: 2, 3: 1, 4: 1, 5: 1}
+
+
+def test_routes_are_counted_where_the_supervisor_reads_and_nothing_is_copied() -> None:
+    size = counters.SIZES[ROUTE]
+    memory = memoryview(bytearray(8 * size)).cast("Q")
+    rows = Rows()
+    counts = ExchangeCounts(rows, Bugs())
+    counts.take(records(exchange()))
+    counts.look_up_again()
+    rows.adopt({(ROUTE, "", "r"): 0}, memory, 0)
+    assert memory[counters.ANSWERS + 2] == 1
+    counts.take(records(exchange(), exchange()))
+    counts.add_to_rows()
+    assert memory[counters.ANSWERS + 2] == memory[counters.DURATION + 6] == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastgw.counters import ANSWERS, BUCKETS, CLASSES, LAG, ROUTE, WORKER
+from fastgw.counters import ANSWERS, BUCKETS, CLASSES, LAG, WORKER
 from fastgw.net.live_log import LiveLog
 from fastgw.net.log_sink import NoLog
 from fastgw.net.news_sink import NewsSink
@@ -54,7 +54,7 @@ class Rig:
             self.line.get(path)
 
     def answers(self) -> int:
-        return sum(self.observation.rows.row(ROUTE, "r")[ANSWERS : ANSWERS + CLASSES])
+        return sum(self.observation.rows.route("r")[ANSWERS : ANSWERS + CLASSES])
 
 
 @pytest.fixture
