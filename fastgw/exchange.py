@@ -25,6 +25,7 @@ from fastgw.policy.balancer import WeightedSplit
 from fastgw.policy.retry import CONNECT_FAILURE, IDEMPOTENT, STATUS, TIMEOUT, condition_of
 from fastgw.policy.router import METHOD_NOT_ALLOWED
 from fastgw.policy.sticky_cookie import StickyCookie, for_one_client
+from fastgw.policy.trace_context import ID_DIGITS
 from fastgw.ports import Admission, Downstream, Hedge, Pool, Tee, Upstream
 from fastgw.snapshot import HeaderEdits, LocalReply, PathTemplate, Rewrite, Route
 from fastgw.tracing import Trace
@@ -101,7 +102,7 @@ class Exchange:
         "target",
         "tee",
         "trace",
-        "trace_id",
+        "trace_at",
         "trace_lines",
         "tried",
         "tries",
@@ -134,10 +135,11 @@ class Exchange:
         self.hedge: Hedge | None = None
         # What a mirror gets; then it is `downstream`, too.
         self.tee: Tee | None = None
-        # The trace that it belongs to, what is noted of it if it is recorded, and what the upstream is told of it.
-        self.trace_id = b""
+        # What is noted of its trace if it is recorded, what the upstream is told of it, and where the trace's id stands
+        # there; 0: it is in none.
         self.trace: Trace | None = None
         self.trace_lines = b""
+        self.trace_at = 0
         # Whether a cookie brings its client back: the pool's, with this value, or that of its arm of a split, with what
         # the client is told of it.
         self.sticks = False
@@ -193,6 +195,11 @@ class Exchange:
         if step == CONTINUE:
             step = self._forward(False)
         return step
+
+    @property
+    def trace_id(self) -> bytes:
+        """b"" if it is in no trace. Seldom asked for, so it is not kept."""
+        return self.trace_lines[self.trace_at : self.trace_at + ID_DIGITS] if self.trace_at else b""
 
     def begin_copy(self, original: Exchange, pool: Pool, body: bytes, trailers: bytes) -> None:
         """Sends the whole request of another exchange to `pool`, as that has made it for its own upstream."""

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from fastgw.policy.trace_context import (
     ALL,
+    ID_DIGITS,
     NOT_RECORDED,
+    RANDOM_BITS,
     RANDOM_DIGITS,
     TRUSTED,
     W3C,
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
 # Of a span's id. That one is all zeros, which is none, happens once in 2 ** 64.
 _ID_BITS = 64
 # What all new traces' ids of one worker begin with, in digits.
-_PREFIX_DIGITS = 32 - RANDOM_DIGITS
+_PREFIX_DIGITS = ID_DIGITS - RANDOM_DIGITS
 # As many are drawn at once, which costs a third.
-_DRAWN = 256
+_DRAWN = 64
 # As `policy.trace_context.make_lines`, for a trace that nobody records.
 _LINE_BEGIN = b"\r\ntraceparent: 00-"
 _LINE_END = b"-02"
+_TRACE_AT = len(_LINE_BEGIN)
 
 # Why a try was given up, where it has not failed.
 OUTPACED = "outpaced"
@@ -204,7 +207,6 @@ class Tracer:
         "_line_begin",
         "_line_end",
         "_parents",
-        "_prefix",
         "_route_paths",
         "_threshold",
         "_thresholds",
@@ -215,26 +217,26 @@ class Tracer:
         self._bits = bits
         self.formats = settings.formats
         self._is_plain = settings.formats == (W3C,)
-        self._prefix = b"%0*x" % (_PREFIX_DIGITS, bits(4 * _PREFIX_DIGITS))
+        # Lines that tell of new traces that nobody records. No span has the id in them; it only has to be one.
         self._drawn: list[bytes] = []
-        # No span has the id that stands behind it; it only has to be one.
-        self._line_begin = _LINE_BEGIN + self._prefix
+        self._line_begin = _LINE_BEGIN + b"%0*x" % (_PREFIX_DIGITS, bits(4 * _PREFIX_DIGITS))
         self._line_end = b"-%016x" % bits(_ID_BITS) + _LINE_END
         self._parents = settings.parents
-        self._threshold = threshold(settings.sample)
+        # Begun as the lines are, to be compared with them.
+        self._threshold = self._line_begin + threshold(settings.sample)
         # None: the route takes no part.
         self._thresholds = [
             None
             if not route.is_traced
             else self._threshold
             if route.trace_sample is None
-            else threshold(route.trace_sample)
+            else self._line_begin + threshold(route.trace_sample)
             for route in snapshot.routes
         ]
         self._route_paths = [rule.path for rule in snapshot.router.rules]
 
     def begin(self, exchange: Exchange, index: int) -> None:
-        """Sets `trace_id`, `trace_lines` and, if it is recorded, `trace` of an exchange with a request for the route
+        """Sets `trace_lines`, `trace_at` and, if it is recorded, `trace` of an exchange with a request for the route
         `index`; negative: for none. Till then its lines are the client's."""
         limit = self._thresholds[index] if index >= 0 else self._threshold
         if limit is None:
@@ -243,24 +245,25 @@ class Tracer:
         if said and (self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted)):
             self._continue_trace(exchange, index, limit, said)
             return
-        digits = self._drawn.pop() if self._drawn else self._draw()
-        if digits < limit or not self._is_plain:
-            link = read_context(said, self.formats) if said and digits < limit else None
-            self._begin_trace(exchange, index, limit, digits, link)
+        line = self._drawn.pop() if self._drawn else self._draw()
+        if line < limit or not self._is_plain:
+            link = read_context(said, self.formats) if said and line < limit else None
+            self._begin_trace(exchange, index, limit, line, link)
             return
-        exchange.trace_id = self._prefix + digits
-        exchange.trace_lines = b"".join((self._line_begin, digits, self._line_end))
+        exchange.trace_lines = line
+        exchange.trace_at = _TRACE_AT
 
     def _draw(self) -> bytes:
-        size = _DRAWN * RANDOM_DIGITS
-        drawn = b"%0*x" % (size, self._bits(4 * size))
-        self._drawn = [drawn[at : at + RANDOM_DIGITS] for at in range(0, size, RANDOM_DIGITS)]
+        digits = self._bits(RANDOM_BITS * _DRAWN).to_bytes(RANDOM_BITS // 8 * _DRAWN, "big")
+        between = self._line_end + b"," + self._line_begin
+        lines = digits.hex(",", RANDOM_BITS // 8).encode().replace(b",", between)
+        self._drawn = (self._line_begin + lines + self._line_end).split(b",")
         return self._drawn.pop()
 
-    def _begin_trace(self, exchange: Exchange, index: int, limit: bytes, digits: bytes, link: Context | None) -> None:
-        """A new one, with these random digits. `link` is one that is not continued."""
-        trace_id, span_id = self._prefix + digits, b"%016x" % self._bits(_ID_BITS)
-        context = new_context(trace_id, span_id, digits < limit)
+    def _begin_trace(self, exchange: Exchange, index: int, limit: bytes, line: bytes, link: Context | None) -> None:
+        """A new one, with this line's id. `link` is one that is not continued."""
+        trace_id, span_id = line[_TRACE_AT : _TRACE_AT + ID_DIGITS], b"%016x" % self._bits(_ID_BITS)
+        context = new_context(trace_id, span_id, line < limit)
         if context.is_sampled:
             exchange.trace = Trace(context, self._bits, None, link, self._route_path(index))
         self._pass_on(exchange, context)
@@ -270,14 +273,15 @@ class Tracer:
         found = NOT_RECORDED.fullmatch(said) if self._is_plain else None
         if found is not None:
             # Nothing else is said of it, so the line may stay without a closer look.
-            exchange.trace_id = found[1]
+            exchange.trace_at = found.start(1)
             return
         parent = read_context(said, self.formats)
         if parent is None:
-            self._begin_trace(exchange, index, limit, self._drawn.pop() if self._drawn else self._draw(), None)
+            line = self._drawn.pop() if self._drawn else self._draw()
+            self._begin_trace(exchange, index, limit, line, None)
             return
         if parent.is_sampled is None:
-            parent.is_sampled = random_digits(parent.trace_id) < limit
+            parent.is_sampled = self._line_begin + random_digits(parent.trace_id) < limit
         if parent.is_sampled:
             span_id = b"%016x" % self._bits(_ID_BITS)
             context = Context(parent.trace_id, span_id, True, parent.flags, parent.state, parent.is_debug)
@@ -285,13 +289,13 @@ class Tracer:
             self._pass_on(exchange, context)
         elif self._is_plain:
             # No span of ours comes in between, so the lines are right as they are (§2.2 of the W3C's).
-            exchange.trace_id = parent.trace_id
+            exchange.trace_at = said.index(parent.trace_id)
         else:
             self._pass_on(exchange, parent)
 
     def _pass_on(self, exchange: Exchange, context: Context) -> None:
-        exchange.trace_id = context.trace_id
         exchange.trace_lines = make_lines(self.formats, context)
+        exchange.trace_at = exchange.trace_lines.index(context.trace_id)
 
     def _route_path(self, index: int) -> bytes:
         # What answers an ACME authority comes behind all others, and has no rule of its own in the file.

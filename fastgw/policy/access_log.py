@@ -75,7 +75,7 @@ _JSON = {
     "body_ms": "`ms(body_s(e))`",
     "earlier_ms": "`ms(before_s(e) if e.tries > 1 else 0.0)`",
     "gateway_ms": "`ms(before_s(e) if e.tries <= 1 else 0.0)`",
-    "trace_id": "`b'\"%b\"' % e.trace_id if e.trace_id else b'null'`",
+    "trace_id": "`b'\"%b\"' % found if (found := e.trace_id) else b'null'`",
 }
 FIELDS = tuple(_JSON)
 # What a value depends on; of all other fields, it is the exchange.

@@ -28,7 +28,9 @@ PARENTS = (TRUSTED, ALL, NONE)
 SAMPLED_FLAG = 1
 _RANDOM_FLAG = 2
 
-# The last 7 bytes of a trace's id are random (level 2, §3.2.2.3.1), so these decide whether it is sampled.
+# Of a trace's id.
+ID_DIGITS = 32
+# The last 7 bytes of it are random (level 2, §3.2.2.3.1), so these decide whether it is sampled.
 RANDOM_BITS = 56
 RANDOM_DIGITS = RANDOM_BITS // 4
 # Behind "f" in the alphabet.
