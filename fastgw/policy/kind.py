@@ -6,6 +6,7 @@ alone once, and finds it here.
 
 from __future__ import annotations
 
+from math import trunc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +74,6 @@ class Kinds:
                     # Not all at once: that would stop the traffic whenever there are a few more.
                     del known[next(iter(known))]
                 kind = known[key] = Kind(*key)
-            duration_us = int((exchange.ended - exchange.started) * 1e6)
-            records.append((exchange, kind, duration_us, int(exchange.upstream_s * 1e6)))
+            duration_us = trunc((exchange.ended - exchange.started) * 1e6)
+            records.append((exchange, kind, duration_us, trunc(exchange.upstream_s * 1e6)))
         return records
