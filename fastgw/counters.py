@@ -20,6 +20,8 @@ CLOSED = 7
 HEARTBEAT = 8
 # TLS handshakes with clients that came to nothing.
 FAILED_HANDSHAKES = 9
+# And all that have begun.
+HANDSHAKES = 10
 # What a column has place for; one cache line has 8, and no two workers write into the same.
 COLUMN_SIZE = 16
 

@@ -137,6 +137,7 @@ class Arrival(asyncio.Protocol):
         return self._server.gateway.snapshot.tls_challenges.get(hello.server_name.lower())
 
     def _begin_handshake(self, tls: TlsListener | None, context: ssl.SSLContext, data: bytes) -> None:
+        self._server.handshake_begins()
         self._tls_listener = tls
         self._tls = TlsTransport(self._transport, context)
         self._shake_hands(self._tls, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableSequence
 
-from fastgw.counters import ACCEPTED, CLOSED, FAILED_HANDSHAKES
+from fastgw.counters import ACCEPTED, CLOSED, FAILED_HANDSHAKES, HANDSHAKES
 from fastgw.gateway import Gateway
 from fastgw.http1.message import RequestHead
 from fastgw.net.arrival import Arrival
@@ -94,6 +94,9 @@ class Server:
     def closed(self, connection: DownstreamConnection | Arrival) -> None:
         self._counters[CLOSED] += 1
         self.handed_over(connection)
+
+    def handshake_begins(self) -> None:
+        self._counters[HANDSHAKES] += 1
 
     def handshake_failed(self) -> None:
         self._counters[FAILED_HANDSHAKES] += 1

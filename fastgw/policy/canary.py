@@ -16,7 +16,7 @@ _SURE_Z = 4.0
 # Less says nothing.
 _REQUESTS_MIN = 20
 # By how much the share of requests may be larger that fail by the gateway or the backend (5xx, or no answer), that
-# fail by the client (4xx), and that are slow.
+# fail by the client (4xx), and that are slow. Of TLS handshakes, that fail.
 _FAILURE_MARGIN = 0.02
 _REFUSAL_MARGIN = 0.2
 _SLOW_MARGIN = 0.25
@@ -33,6 +33,14 @@ class Seen:
     failed: int
     refused: int
     buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """Of TLS with clients: how many have begun, and how many of them have failed."""
+
+    begun: int
+    failed: int
 
 
 def together(some: Sequence[Seen]) -> Seen:
@@ -60,6 +68,14 @@ def departure(tried: Mapping[str, Seen], others: Mapping[str, Seen], changed: Co
             words = _worse(seen, others.get(name, all_others), is_known)
             if words:
                 return f"on route {name} {words}"
+    return ""
+
+
+def handshakes_departure(tried: Handshakes, others: Handshakes) -> str:
+    """The same of handshakes: where they fail, no request comes that could."""
+    failed, usually = (tried.failed, tried.begun), (others.failed, others.begun)
+    if _is_more(*failed, *usually, _FAILURE_MARGIN):
+        return f"{_percent(*failed)} of the TLS handshakes have failed, {_percent(*usually)} elsewhere"
     return ""
 
 

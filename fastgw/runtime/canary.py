@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from fastgw.counters import ANSWERS, BUCKETS, CLASSES, DURATION, METHODS, ROUTE
-from fastgw.policy.canary import Seen, departure, together
+from fastgw.counters import ANSWERS, BUCKETS, CLASSES, DURATION, FAILED_HANDSHAKES, HANDSHAKES, METHODS, ROUTE
+from fastgw.policy.canary import Handshakes, Seen, departure, handshakes_departure, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ class Canary:
         self._changed = changed
         self._pid = workers.pids().get(number)
         self._before = _seen_by_each(workers.rows)
+        self._handshakes_before = self._handshakes()
 
     async def watch(self, seconds: float, is_over: Callable[[], bool]) -> str:
         """For as long, or until it is clear that it does worse; then what is worse, else ""."""
@@ -54,7 +55,22 @@ class Canary:
             siblings = [seen for number, seen in enumerate(new) if number != self._number]
             _add(tried, name, new[self._number])
             _add(others, name, together(siblings) if siblings else before[self._number])
-        return departure(tried, others, self._changed)
+        return self._handshakes_departure() or departure(tried, others, self._changed)
+
+    def _handshakes_departure(self) -> str:
+        new = [
+            Handshakes(now.begun - before.begun, now.failed - before.failed)
+            for now, before in zip(self._handshakes(), self._handshakes_before, strict=True)
+        ]
+        siblings = [one for number, one in enumerate(new) if number != self._number]
+        begun, failed = sum(one.begun for one in siblings), sum(one.failed for one in siblings)
+        others = Handshakes(begun, failed) if siblings else self._handshakes_before[self._number]
+        return handshakes_departure(new[self._number], others)
+
+    def _handshakes(self) -> list[Handshakes]:
+        """By worker."""
+        columns = [self._workers.column(number) for number in range(self._workers.count)]
+        return [Handshakes(column[HANDSHAKES], column[FAILED_HANDSHAKES]) for column in columns]
 
 
 _NOTHING = Seen(0, 0, 0, (0,) * BUCKETS)

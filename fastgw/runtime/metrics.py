@@ -146,7 +146,8 @@ class Collector:
         requests = Family("fastgw_worker_requests", COUNTER, "Ended exchanges by the worker that has carried them.")
         accepted = Family("fastgw_worker_accepted_connections", COUNTER, "Connections from clients.")
         connections = Family("fastgw_worker_connections", GAUGE, "Open connections from clients.")
-        handshakes = Family("fastgw_worker_failed_handshakes", COUNTER, "TLS handshakes with clients that failed.")
+        handshakes = Family("fastgw_worker_handshakes", COUNTER, "TLS handshakes with clients that have begun.")
+        failed = Family("fastgw_worker_failed_handshakes", COUNTER, "TLS handshakes with clients that failed.")
         lost = Family("fastgw_worker_lost_log_lines", COUNTER, "Lines of the access log that could not be written.")
         traces_help = "Recorded exchanges that could not be handed to the process that exports them."
         lost_traces = Family("fastgw_worker_lost_traces", COUNTER, traces_help)
@@ -164,14 +165,15 @@ class Collector:
             _add_classes(requests, column, counters.EXCHANGES, name)
             accepted.add_labelled(column[counters.ACCEPTED], name)
             connections.add_labelled(column[counters.ACCEPTED] - column[counters.CLOSED], name)
-            handshakes.add_labelled(column[counters.FAILED_HANDSHAKES], name)
+            handshakes.add_labelled(column[counters.HANDSHAKES], name)
+            failed.add_labelled(column[counters.FAILED_HANDSHAKES], name)
             lost.add_labelled(row[counters.LOST_LINES], name)
             lost_traces.add_labelled(row[counters.LOST_TRACES], name)
             lost_news.add_labelled(row[counters.LOST_NEWS], name)
             lag.add_histogram(row[counters.LAG : counters.LAG + HISTOGRAM], name)
             for family, value in zip((cpu, memory), process_facts(worker.pid), strict=True):
                 family.add_labelled(value, name)
-        return [requests, accepted, connections, handshakes, lost, lost_traces, lost_news, cpu, memory, lag]
+        return [requests, accepted, connections, handshakes, failed, lost, lost_traces, lost_news, cpu, memory, lag]
 
     def _gateway(self, certificates: Iterable[ListenerCertificate]) -> list[Family]:
         build = Family("fastgw_build", INFO, "The program that runs.")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support.client import Client, get
 from tests.support.gateway import LISTEN, GatewayProcess, free_port
+from tests.support.tls import Authority, TlsClient
 from tests.support.troubled import Troubled
 
 WORKERS = 2
@@ -147,6 +149,50 @@ def test_one_that_breaks_a_route_is_taken_back_and_only_one_worker_s_clients_see
         gateway.rewrite(good)
         gateway.signal(signal.SIGHUP)
         assert gateway.wait_until_it_says("worker 0 tries")
+
+
+def test_one_whose_certificate_no_client_believes_is_taken_back(tmp_path: Path) -> None:
+    """No request comes where the handshake fails, so requests alone would say that all is well."""
+    strangers = tmp_path / "strangers"
+    strangers.mkdir()
+    ours, theirs = Authority(tmp_path), Authority(strangers)
+    ours.issue("good", "a.test")
+    theirs.issue("bad", "a.test")
+    tls = f'''address = "{LISTEN}"
+        tls.certificates = [{{ cert = "good.pem", key = "good.key" }}]'''
+    good = config("127.0.0.1:1", "20s").replace(f'address = "{LISTEN}"', tls)
+    stop = threading.Event()
+    ends: list[float] = []
+
+    def connect_again_and_again(gateway: GatewayProcess) -> None:
+        trusting = ours.client()
+        while not stop.wait(0.02):
+            try:
+                with TlsClient(gateway.address, trusting) as client:
+                    assert client.ask(get(b"/fixed")).status == 200
+            except ssl.SSLCertVerificationError:
+                ends.append(time.monotonic())
+
+    with GatewayProcess(good, tmp_path) as gateway:
+        clients = [threading.Thread(target=connect_again_and_again, args=(gateway,)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        try:
+            time.sleep(1.0)
+            gateway.rewrite(good.replace("good.", "strangers/bad."))
+            began = time.monotonic()
+            outcome, detail = reload(gateway)
+            assert outcome == "refused"
+            assert re.search(r"worker 0 has tried it, and [\d.]+ % of the TLS handshakes have failed, 0 % else", detail)
+            over = time.monotonic()
+            assert over - began < 15
+            time.sleep(1.0)
+        finally:
+            stop.set()
+            for client in clients:
+                client.join()
+    assert ends
+    assert max(ends) < over + 0.5
 
 
 def test_a_worker_that_dies_of_it_is_replaced_by_one_with_the_configuration_in_force(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from fastgw.counters import FAILED_HANDSHAKES
+from fastgw.counters import FAILED_HANDSHAKES, HANDSHAKES
 from fastgw.net.proxy_header import header
 from fastgw.snapshot import KeyPair
 from tests.net.rig import Rig, Wire, messages
@@ -171,6 +171,7 @@ def test_tls_comes_behind_the_header(ahead: bytes) -> None:
     (exchange,) = made.logged
     assert exchange.client == (b"198.51.100.7" if ahead else b"192.0.2.7")
     assert exchange.downstream.scheme == b"https"
+    assert (made.gateway.counters[HANDSHAKES], made.gateway.counters[FAILED_HANDSHAKES]) == (1, 0)
     session = exchange.downstream.session
     assert session is not None
     assert (session.version, session.server_name) == ("TLSv1.3", b"a.test")
@@ -183,7 +184,7 @@ def test_a_failed_handshake_is_counted_and_told() -> None:
     assert wire.closed
     # An alert says why.
     assert wire.sent[:1] == b"\x15"
-    assert made.gateway.counters[FAILED_HANDSHAKES] == 1
+    assert (made.gateway.counters[HANDSHAKES], made.gateway.counters[FAILED_HANDSHAKES]) == (1, 1)
     (line,) = made.told
     assert line.startswith("listener in: connection from 192.0.2.7 refused: the TLS handshake failed: [SSL")
 

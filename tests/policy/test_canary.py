@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fastgw.policy.canary import Seen, departure, together
+from fastgw.policy.canary import Handshakes, Seen, departure, handshakes_departure, together
 
 BUCKETS = 10
 
@@ -42,6 +42,23 @@ WELL = {"a": seen(1000), "b": seen(1000, failed=10, refused=100, slow=10)}
 )
 def test_what_is_worse_is_told(tried: dict[str, Seen], words: str) -> None:
     assert departure(tried, WELL) == words
+
+
+@pytest.mark.parametrize(
+    ("tried", "words"),
+    [
+        (Handshakes(0, 0), ""),
+        (Handshakes(100, 1), ""),
+        # Too few to say anything, and as elsewhere.
+        (Handshakes(10, 10), ""),
+        (Handshakes(500, 12), ""),
+        (Handshakes(100, 100), "100 % of the TLS handshakes have failed, 1 % elsewhere"),
+        (Handshakes(500, 30), "6 % of the TLS handshakes have failed, 1 % elsewhere"),
+    ],
+)
+def test_more_failed_handshakes_than_elsewhere_are_told(tried: Handshakes, words: str) -> None:
+    assert handshakes_departure(tried, Handshakes(1000, 10)) == words
+    assert handshakes_departure(tried, Handshakes(0, 0)) == ""
 
 
 def test_without_anything_to_hold_it_against_nothing_is_worse() -> None:
