@@ -61,7 +61,10 @@ class Reloads:
         admin: AdminServer,
     ) -> None:
         self.loaded = loaded
+        # Of who changes the configuration or the process, to the end; and of who changes anything at all, but not while
+        # a worker tries something: that may take minutes, in which an endpoint may have to be taken out.
         self.turn = asyncio.Lock()
+        self.step = asyncio.Lock()
         self.is_over = False
         self._config_path = config_path
         self._config_file = FileWatch([config_path])
@@ -94,7 +97,7 @@ class Reloads:
     async def override(self, upstream: str, endpoint: str, draining: bool | None, weight: int | None) -> Event:
         """Lets an endpoint drain or not, or gives it a weight (0: its own); None leaves that as it is. The upstream may
         be empty where only one has such an endpoint. Raises Over."""
-        async with self.turn:
+        async with self.step:
             if self.is_over:
                 raise Over
             upstreams = self.as_it_is(self._workers.snapshot).upstreams.values()
@@ -187,7 +190,8 @@ class Reloads:
                     self._manager.ready(f"serving {self._config_path}")
             self.loaded = loaded
             self.traces.adopt(loaded.tracing)
-            await self._workers.tell_overrides(kept_by_reload(self._workers.overrides, loaded.snapshot))
+            async with self.step:
+                await self._workers.tell_overrides(kept_by_reload(self._workers.overrides, loaded.snapshot))
             # Not waited for: it may be the admin API that has asked for the reload.
             self._adopting_admin = asyncio.create_task(self._adopt_admin(loaded, admin_socket))
             for warning in loaded.warnings:
@@ -227,18 +231,19 @@ class Reloads:
             raise RefusedError("the gateway stops")
         before = self._workers.snapshot
         more = await self._try(snapshot, pickled) if is_tried and snapshot.canary else ""
-        added = self._table.add(snapshot.listeners)
-        try:
-            await self._workers.adopt(snapshot, pickled, added)
-        except RefusedError:
-            self._table.remove(added)
-            raise
-        self.checker.adopt(self.discoverer.filled(snapshot))
-        await self._workers.tell_unhealthy(self.checker.unhealthy())
-        self._lay_rows()
-        await self._workers.tell_layout()
-        kept = {listener.address for listener in snapshot.listeners}
-        self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
+        async with self.step:
+            added = self._table.add(snapshot.listeners)
+            try:
+                await self._workers.adopt(snapshot, pickled, added)
+            except RefusedError:
+                self._table.remove(added)
+                raise
+            self.checker.adopt(self.discoverer.filled(snapshot))
+            await self._workers.tell_unhealthy(self.checker.unhealthy())
+            self._lay_rows()
+            await self._workers.tell_layout()
+            kept = {listener.address for listener in snapshot.listeners}
+            self._table.remove(listener.address for listener in before.listeners if listener.address not in kept)
         return more + _needs_upgrade(before, snapshot)
 
     async def _try(self, snapshot: Snapshot, pickled: bytes) -> str:
@@ -252,10 +257,11 @@ class Reloads:
         self._tried = (snapshot,)
         is_well = False
         try:
-            self._lay_rows()
-            await self._workers.tell_layout()
-            canary = Canary(self._workers, number, _changed_routes(before, snapshot))
-            await self._workers.adopt(snapshot, pickled, (), only=number)
+            async with self.step:
+                self._lay_rows()
+                await self._workers.tell_layout()
+                canary = Canary(self._workers, number, _changed_routes(before, snapshot))
+                await self._workers.adopt(snapshot, pickled, (), only=number)
             report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
             words = await canary.watch(snapshot.canary, lambda: self.is_over)
             is_well = not words and not self.is_over
@@ -268,12 +274,13 @@ class Reloads:
         return f"; worker {number} has tried it for {snapshot.canary:g} s"
 
     async def _take_back(self, number: int) -> None:
-        # What was found for upstreams that the other configuration does not have, the worker has forgotten.
-        found = self.discoverer.found()
-        await self._workers.tell_found(found, found)
-        await self._workers.take_back(number)
-        self._lay_rows()
-        await self._workers.tell_layout()
+        async with self.step:
+            # What was found for upstreams that the other configuration does not have, the worker has forgotten.
+            found = self.discoverer.found()
+            await self._workers.tell_found(found, found)
+            await self._workers.take_back(number)
+            self._lay_rows()
+            await self._workers.tell_layout()
 
 
 def _changed_routes(before: Snapshot, after: Snapshot) -> frozenset[str]:

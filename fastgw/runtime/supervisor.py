@@ -339,7 +339,7 @@ class Supervisor:
 
     async def _upgrade(self) -> Event:
         """Raises Over."""
-        async with self._reloads.turn:
+        async with self._reloads.turn, self._reloads.step:
             if self._reloads.is_over:
                 raise Over
             try:

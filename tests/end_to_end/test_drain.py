@@ -194,3 +194,39 @@ def test_the_api_does_the_same_and_tells_of_it(backends: list[Troubled], tmp_pat
             assert admin.ask("/api/endpoints", "POST", text)[0] == expected
         events = json.loads(gateway.command("status").stdout)["events"]
         assert [event["kind"] for event in events] == ["endpoint"] * len(events)
+
+
+def test_an_endpoint_can_be_taken_out_while_a_worker_tries_a_configuration(
+    backends: list[Troubled], tmp_path: Path
+) -> None:
+    first, second = (backend.address for backend in backends)
+    text = config([first, second]).replace("workers = 2", 'workers = 2\ncanary = "8s"')
+    with GatewayProcess(text, tmp_path) as gateway:
+        gateway.signal(signal.SIGHUP)
+        assert gateway.wait_until_it_says("worker 0 tries")
+        status, said = drain(gateway, first, "--upstream", "a")
+        assert (status, "drains" in said) == (0, True)
+        assert not gateway.wait_until_it_says("reload done", 0.0)
+        # In the worker that tries as in the other, and when all have the configuration.
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
+        assert gateway.wait_until_it_says("reload done")
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
+
+
+def test_an_endpoint_that_drains_does_so_too_when_what_a_worker_tried_is_taken_back(
+    backends: list[Troubled], tmp_path: Path
+) -> None:
+    first, second = (backend.address for backend in backends)
+    text = config([first, second]).replace("workers = 2", 'workers = 2\ncanary = "20s"')
+    with GatewayProcess(text, tmp_path) as gateway:
+        gateway.rewrite(text.replace('upstream = "a"', 'upstream = "a"\npath = "/elsewhere"'))
+        gateway.signal(signal.SIGHUP)
+        assert gateway.wait_until_it_says("worker 0 tries")
+        assert drain(gateway, first, "--upstream", "a")[0] == 0
+        until = time.monotonic() + 15
+        while not gateway.wait_until_it_says("reload refused", 0.0) and time.monotonic() < until:
+            for _ in range(COUNT):
+                with Client(gateway.address) as client:
+                    client.ask(get())
+        assert gateway.wait_until_it_says("no route has matched")
+        assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
