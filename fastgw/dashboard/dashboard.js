@@ -229,7 +229,11 @@ function drawFailures(told) {
   for (const one of told.failures.filter((failure) => failure.number > newestFailure).reverse()) {
     drawFailure(body.insertRow(0), one);
   }
-  while (body.rows.length > FAILURES) body.deleteRow(-1);
+  while (body.rows.length > FAILURES) {
+    // Clients' own hide no others.
+    const clients = body.getElementsByClassName("clients");
+    (clients.length > FAILURES / 2 ? clients[clients.length - 1] : body.rows[body.rows.length - 1]).remove();
+  }
   newestFailure = newest;
   const more = told.left_out ? `And ${whole.format(told.left_out)} more: too many in a second.` : "";
   $("more-failures").textContent = newest ? more : "None so far.";
@@ -238,6 +242,7 @@ function drawFailures(told) {
 function drawFailure(row, one) {
   const request = `${one.method} ${one.host}${one.path}`;
   const more = [one.reason, one.attempts > 1 ? `${one.attempts} tries` : ""].filter((part) => part).join(", ");
+  row.classList.toggle("clients", one.status >= 400 && one.status < 500);
   cell(row, new Date(one.at).toLocaleTimeString());
   cell(row, one.status ? String(one.status) : "none");
   cell(row, `${one.method ? request : "(unreadable)"} from ${one.client}`, "wraps");

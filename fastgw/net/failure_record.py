@@ -39,6 +39,11 @@ class FailureRecord:
     trace_id: str
 
 
+def is_a_clients(status: int) -> bool:
+    """Whether a failure with this status is the client's own."""
+    return 400 <= status < 500
+
+
 def record_of(exchange: Exchange, redaction: Redaction, wall: float) -> FailureRecord:
     """`wall`: what the wall clock shows when the exchange's shows 0."""
     request = exchange.request

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastgw.net.failure_record import record_of
+from fastgw.net.failure_record import is_a_clients, record_of
 from fastgw.net.live_log import LiveLog
 from fastgw.policy.redaction import Redaction
 
@@ -31,7 +31,7 @@ LINES = "lines"  # a LogFilter, lines, how many those are, and how many were lef
 
 # An endpoint that fails is ejected, tried and ejected again within seconds; a few upstreams may do so at once.
 _EVENTS_PER_S = 20
-# Enough to learn what goes wrong; how often it does is counted elsewhere.
+# Of clients' failures, and of all others: enough to learn what goes wrong; how often it does is counted elsewhere.
 _FAILURES_PER_S = 10
 _SECOND_S = 1.0
 # Datagrams that wait for room: a supervisor that is busy for a moment.
@@ -70,7 +70,9 @@ class NewsSink:
         self._failures: list[Exchange] = []
         self._failures_left_out = 0
         # What may still be told in this second.
-        self._events_left, self._failures_left = _EVENTS_PER_S, _FAILURES_PER_S
+        self._events_left = _EVENTS_PER_S
+        # By whether they are a client's: one who tries names must not hide what has failed here.
+        self._failures_left = dict.fromkeys((False, True), _FAILURES_PER_S)
         self._second_ends = 0.0
         self._live: LiveLog | None = None
         # Lines that were lost, as long as nobody has been told.
@@ -88,8 +90,9 @@ class NewsSink:
 
     def record(self, exchange: Exchange) -> None:
         """It has failed, and nothing about it changes any more."""
-        if self._failures_left > 0:
-            self._failures_left -= 1
+        is_clients = is_a_clients(exchange.status)
+        if self._failures_left[is_clients] > 0:
+            self._failures_left[is_clients] -= 1
             self._failures.append(exchange)
         else:
             self._failures_left_out += 1
@@ -108,7 +111,8 @@ class NewsSink:
         self._take_lines(now)
         if now >= self._second_ends:
             self._second_ends = now + _SECOND_S
-            self._events_left, self._failures_left = _EVENTS_PER_S, _FAILURES_PER_S
+            self._events_left = _EVENTS_PER_S
+            self._failures_left = dict.fromkeys((False, True), _FAILURES_PER_S)
         if self._waiting:
             self._send()
 

@@ -6,14 +6,17 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fastgw import errors
+from fastgw.net.failure_record import is_a_clients
 
 if TYPE_CHECKING:
     from fastgw.net.failure_record import FailureRecord
 
-# How many are remembered.
+# How many are remembered, of clients' own and of all others.
 _LAST = 100
 
 _SENTENCES = {one.reason: one.detail for one in vars(errors).values() if isinstance(one, errors.Failure)}
@@ -23,7 +26,8 @@ class Failures:
     """Of all workers. `left_out` counts those that they had too many of in a second to tell them."""
 
     def __init__(self) -> None:
-        self._last: deque[dict[str, Any]] = deque(maxlen=_LAST)
+        # By whether they are a client's: one who tries names must not hide what has failed here.
+        self._last: dict[bool, deque[dict[str, Any]]] = {clients: deque(maxlen=_LAST) for clients in (False, True)}
         self._count = 0
         self.left_out = 0
 
@@ -31,11 +35,12 @@ class Failures:
         self.left_out += left_out
         for record in records:
             self._count += 1
-            self._last.append({"number": self._count, **_plain(worker, record)})
+            self._last[is_a_clients(record.status)].append({"number": self._count, **_plain(worker, record)})
 
     def last(self, route: str | None = None) -> list[dict[str, Any]]:
         """Plain data for JSON, the newest first. `route` as for `policy.log_filter.LogFilter`."""
-        return [one for one in reversed(self._last) if route is None or one["route"] == route]
+        both = sorted(chain(*self._last.values()), key=itemgetter("number"), reverse=True)
+        return [one for one in both if route is None or one["route"] == route]
 
 
 def _plain(worker: int, record: FailureRecord) -> dict[str, Any]:

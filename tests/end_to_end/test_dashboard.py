@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 
 from tests.support.admin import TOKEN, Admin, with_admin
@@ -200,6 +202,31 @@ def test_failures_come_with_why_and_are_put_into_the_box_that_explains(tmp_path:
         browser.press("Enter", 13, "\r")
         assert browser.shows("#explained", "match route: products")
         assert browser.complaints == []
+
+
+def test_clients_who_try_names_hide_no_failure_of_a_backend(tmp_path: Path) -> None:
+    with rig(tmp_path) as (gateway, admin, (first, second)), Browser(tmp_path) as browser:
+        browser.go(f"http://127.0.0.1:{admin.port}/")
+        for backend in (first, second):
+            backend.be("503")
+        with Client(gateway.address) as client:
+            assert client.ask(get(b"/products?q=1", method=b"POST")).status == 503
+        assert browser.shows("#failures tbody", "The backend has answered with 503")
+        numbers = count()
+
+        def are_many() -> bool:
+            with Client(gateway.address) as client:
+                for number in islice(numbers, 20):
+                    client.ask(get(b"/nowhere/%d" % number))
+            return len(admin.get("/api/failures")["failures"]) > 60
+
+        assert eventually(are_many, 60.0)
+        # What was told in this moment may still be on its way.
+        time.sleep(1.0)
+        newest = admin.get("/api/failures")["failures"][0]["path"]
+        assert browser.shows("#failures tbody", f"a.test{newest} ")
+        assert browser.value("document.querySelectorAll('#failures tbody tr').length") == 50
+        assert "The backend has answered with 503" in browser.text("#failures tbody")
 
 
 def test_the_log_is_shown_while_it_is_asked_for(tmp_path: Path) -> None:

@@ -77,13 +77,14 @@ def test_exchanges_that_fail_are_noted_and_no_more_than_some_in_a_second(ends: E
     supervisor, workers = ends
     rig = Rig(workers)
     rig.sink.tick(10.0)
-    rig.ask("/r?token=1")
     rig.ask("/nowhere", 12)
+    # Clients who try names hide nothing of what has failed here.
+    rig.ask("/r?token=1", 11)
     rig.sink.tick(10.1)
     [(word, worker, records, left_out)] = heard(supervisor)
     assert (word, worker, left_out) == ("failures", 3, 3)
-    assert [(one.status, one.reason) for one in records] == [(503, ""), *[(404, "no-route")] * 9]
-    assert records[0].path == "/r?token=REDACTED"
+    assert [(one.status, one.reason) for one in records] == [*[(404, "no-route")] * 10, *[(503, "")] * 10]
+    assert records[10].path == "/r?token=REDACTED"
     # What ends later is counted all the same.
     rig.ask("/nowhere", 2)
     rig.sink.tick(10.2)

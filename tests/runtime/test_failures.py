@@ -57,6 +57,14 @@ def test_the_newest_come_first_and_only_so_many_are_remembered() -> None:
     assert failures.left_out == 60
 
 
+def test_clients_own_hide_no_others() -> None:
+    failures = Failures()
+    failures.add(0, [RECORD], 0)
+    failures.add(0, [changed(status=404, reason="no-route", path=f"/{number}") for number in range(200)], 0)
+    failures.add(0, [changed(status=500)], 0)
+    assert [one["number"] for one in failures.last()] == [202, *range(201, 101, -1), 1]
+
+
 def test_those_of_one_route_are_told_alone() -> None:
     failures = Failures()
     failures.add(0, [changed(route=route) for route in ("r", "s", "", "r")], 0)
