@@ -21,8 +21,8 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mypy", ("-m", "mypy")),
     ("a smoke run of the benchmarks", ("-m", "benchmarks", "--smoke")),
     ("a smoke run of the benchmark of resilience", ("-m", "benchmarks.resilience", "--smoke")),
-    # Files beside each other: most of the time goes into starting gateways, and much of the rest is waited.
-    ("pytest", ("-m", "pytest", "-n", str(min(len(os.sched_getaffinity(0)), _BESIDE_MAX)), "--dist", "loadfile")),
+    # Files beside each other: most of the time goes into starting gateways, and a third of each core's is waited.
+    ("pytest", ("-m", "pytest", "-n", str(min(len(os.sched_getaffinity(0)) + 1, _BESIDE_MAX)), "--dist", "loadfile")),
 )
 
 

