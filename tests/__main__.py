@@ -13,16 +13,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# More gateways at once than that only make each other slow.
-_BESIDE_MAX = 4
+# More gateways at once than four only make each other slow.
+_BESIDE = str(min(len(os.sched_getaffinity(0)) + 1, 4))
 # The tests come last, so that their summary is what one sees.
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff", ("-m", "ruff", "check", ".")),
     ("mypy", ("-m", "mypy")),
     ("a smoke run of the benchmarks", ("-m", "benchmarks", "--smoke")),
     ("a smoke run of the benchmark of resilience", ("-m", "benchmarks.resilience", "--smoke")),
-    # Files beside each other: most of the time goes into starting gateways, and a third of each core's is waited.
-    ("pytest", ("-m", "pytest", "-n", str(min(len(os.sched_getaffinity(0)) + 1, _BESIDE_MAX)), "--dist", "loadfile")),
+    # Files beside each other: most of the time goes into starting gateways, and a third of each core's is waited. As
+    # they come, or the longest tests, of which few files have many, would be the last ones.
+    ("pytest", ("-m", "pytest", "-n", _BESIDE, "--dist", "loadfile", "--no-loadscope-reorder")),
 )
 
 
