@@ -50,6 +50,8 @@ class Observation:
         self._filters: Filters = ()
         # Lines of the log that are counted already as lost.
         self._lost_lines = 0
+        # Whether another worker goes on from its counts.
+        self._has_handed_over = False
         self._ticked = 0.0
         self._flush_at = 0.0
         gateway.traces = self._traces
@@ -93,6 +95,8 @@ class Observation:
 
     def set_layout(self, layout: Layout, memory: memoryview, number: int) -> None:
         """Where the rows go in the shared memory; this is worker `number`. Whoever has looked up a row looks again."""
+        if self._has_handed_over:
+            return
         self._ended.flush()
         self._counts.look_up_again()
         self.rows.adopt(layout.places, memory, number)
@@ -123,7 +127,8 @@ class Observation:
         self.rows.flush()
 
     def hand_counts_over(self) -> None:
-        """Another worker goes on from what has been counted so far."""
+        """Another worker goes on from what has been counted so far; what is counted here from now on is lost."""
+        self._has_handed_over = True
         self._ended.flush()
         self._flush_rows()
         self._counts.look_up_again()

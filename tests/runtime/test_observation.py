@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from fastgw.counters import ANSWERS, BUCKETS, CLASSES, LAG, WORKER
+from fastgw.counters import ANSWERS, BUCKETS, CLASSES, LAG, LISTENER, ROUTE, SIZES, WORKER
 from fastgw.net.live_log import LiveLog
 from fastgw.net.log_sink import NoLog
 from fastgw.net.news_sink import NewsSink
 from fastgw.policy.log_filter import LogFilter
 from fastgw.policy.trace_context import TracingSettings
 from fastgw.runtime.observation import Observation
+from fastgw.runtime.row_layout import Layout
 from fastgw.snapshot import AccessLog, Snapshot
 from tests.fakes import Bugs, FakeClient, Line
 
@@ -141,3 +142,23 @@ def test_other_rows_get_what_ended_before(sockets: list[socket.socket]) -> None:
     rig.ask("/b")
     assert rig.answers() == 0
     rig.observation.close()
+
+
+def test_who_has_handed_its_counts_over_writes_into_no_rows_any_more(sockets: list[socket.socket]) -> None:
+    """A layout that came while it saw its last exchanges off made it write over what its successor had counted."""
+    rig = Rig(sockets, access_log=OFF, is_observed=True, counts_requests=True)
+    places = {(ROUTE, "", "r"): 0, (LISTENER, "", "in"): SIZES[ROUTE]}
+    layout = Layout(SIZES[ROUTE] + SIZES[LISTENER], places)
+    memory = memoryview(bytearray(8 * layout.size)).cast("Q")
+    rig.observation.set_layout(layout, memory, 0)
+    rig.ask("/a")
+    rig.observation.hand_counts_over()
+    successor = memory.tolist()
+    assert sum(successor[ANSWERS : ANSWERS + CLASSES]) == 1
+    rig.observation.set_layout(layout, memory, 0)
+    rig.ask("/b")
+    rig.observation.tick(1.0)
+    rig.observation.tick(1.5)
+    assert memory.tolist() == successor
+    rig.observation.close()
+    assert memory.tolist() == successor
