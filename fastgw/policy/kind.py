@@ -6,6 +6,7 @@ alone once, and finds it here.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import trunc
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Kinds:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str, str, bytes, int, str], Kind] = {}
+        self._known: OrderedDict[tuple[str, str, str, str, bytes, int, str], Kind] = OrderedDict()
 
     def records(self, exchanges: Iterable[Exchange]) -> list[Record]:
         known = self._known
@@ -72,7 +73,7 @@ class Kinds:
             if kind is None:
                 if len(known) >= _KINDS_MAX:
                     # Not all at once: that would stop the traffic whenever there are a few more.
-                    del known[next(iter(known))]
+                    known.popitem(last=False)
                 kind = known[key] = Kind(*key)
             duration_us = trunc((exchange.ended - exchange.started) * 1e6)
             records.append((exchange, kind, duration_us, trunc(exchange.upstream_s * 1e6)))
