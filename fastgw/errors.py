@@ -164,3 +164,10 @@ ROUTE_TIMEOUT = Failure(504, "route-timeout", "The exchange took too long.", pro
 UPSTREAM_STALLED = Failure(
     504, "upstream-stalled", "The backend stopped in the middle of its answer.", proxy_error="connection_read_timeout"
 )
+
+# The reasons of failures that a client has brought upon itself, whatever their status.
+CLIENTS_REASONS = frozenset(
+    one.reason
+    for one in tuple(globals().values())
+    if isinstance(one, Failure) and (not one.proxy_error or one is NO_ROUTE)
+)

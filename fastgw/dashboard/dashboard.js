@@ -242,7 +242,7 @@ function drawFailures(told) {
 function drawFailure(row, one) {
   const request = `${one.method} ${one.host}${one.path}`;
   const more = [one.reason, one.attempts > 1 ? `${one.attempts} tries` : ""].filter((part) => part).join(", ");
-  row.classList.toggle("clients", one.status >= 400 && one.status < 500);
+  row.classList.toggle("clients", one.is_clients);
   cell(row, new Date(one.at).toLocaleTimeString());
   cell(row, one.status ? String(one.status) : "none");
   cell(row, `${one.method ? request : "(unreadable)"} from ${one.client}`, "wraps");

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastgw.errors import CLIENTS_REASONS
+
 if TYPE_CHECKING:
     from fastgw.exchange import Exchange
     from fastgw.policy.redaction import Redaction
@@ -19,7 +21,8 @@ _TEXT_MAX = 256
 @dataclass(frozen=True, slots=True)
 class FailureRecord:
     """`at` is when the exchange began, in seconds since 1970. `status` is 0 where none was sent, `reason` empty where
-    the answer came from elsewhere; `endpoint`, `upstream` and `route` are empty where it did not get so far."""
+    the answer came from elsewhere; `endpoint`, `upstream` and `route` are empty where it did not get so far. It is a
+    client's (`is_clients`) where that has brought it upon itself."""
 
     at: float
     listener: str
@@ -33,15 +36,11 @@ class FailureRecord:
     endpoint: str
     status: int
     reason: str
+    is_clients: bool
     attempts: int
     duration_ms: float
     request_id: str
     trace_id: str
-
-
-def is_a_clients(status: int) -> bool:
-    """Whether a failure with this status is the client's own."""
-    return 400 <= status < 500
 
 
 def record_of(exchange: Exchange, redaction: Redaction, wall: float) -> FailureRecord:
@@ -63,6 +62,7 @@ def record_of(exchange: Exchange, redaction: Redaction, wall: float) -> FailureR
         endpoint=exchange.endpoint,
         status=exchange.status,
         reason=exchange.reason,
+        is_clients=exchange.reason in CLIENTS_REASONS,
         attempts=exchange.tries,
         duration_ms=round((exchange.ended - exchange.started) * 1000, 3),
         request_id=_text(exchange.request_id),

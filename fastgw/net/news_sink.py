@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastgw.net.failure_record import is_a_clients, record_of
+from fastgw.errors import CLIENTS_REASONS
+from fastgw.net.failure_record import record_of
 from fastgw.net.live_log import LiveLog
 from fastgw.policy.redaction import Redaction
 
@@ -90,7 +91,7 @@ class NewsSink:
 
     def record(self, exchange: Exchange) -> None:
         """It has failed, and nothing about it changes any more."""
-        is_clients = is_a_clients(exchange.status)
+        is_clients = exchange.reason in CLIENTS_REASONS
         if self._failures_left[is_clients] > 0:
             self._failures_left[is_clients] -= 1
             self._failures.append(exchange)

@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fastgw import errors
-from fastgw.net.failure_record import is_a_clients
 
 if TYPE_CHECKING:
     from fastgw.net.failure_record import FailureRecord
@@ -35,7 +34,7 @@ class Failures:
         self.left_out += left_out
         for record in records:
             self._count += 1
-            self._last[is_a_clients(record.status)].append({"number": self._count, **_plain(worker, record)})
+            self._last[record.is_clients].append({"number": self._count, **_plain(worker, record)})
 
     def last(self, route: str | None = None) -> list[dict[str, Any]]:
         """Plain data for JSON, the newest first. `route` as for `policy.log_filter.LogFilter`."""

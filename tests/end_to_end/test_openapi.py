@@ -107,7 +107,7 @@ def test_its_schemas_are_the_code_s_classes(name: str, kind: Any) -> None:
 
 
 def test_a_failure_is_described_as_it_is_told() -> None:
-    record = FailureRecord(1.0, *("",) * 9, 503, "timeout", 1, 2.5, *("",) * 2)
+    record = FailureRecord(1.0, *("",) * 9, 503, "timeout", False, 1, 2.5, *("",) * 2)
     failures = Failures()
     failures.add(0, [record], 0)
     assert list(SCHEMAS["Failure"]["properties"]) == list(failures.last()[0])

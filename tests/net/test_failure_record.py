@@ -37,6 +37,20 @@ def test_of_a_request_that_could_not_be_read_there_is_little() -> None:
     assert (record.status, record.reason) == (400, "bad-host")
 
 
+def test_it_is_the_client_s_by_its_reason_whatever_the_status() -> None:
+    def is_clients(failure: errors.Failure | None, status: int = 200) -> bool:
+        exchange = Line(CONFIG).get("/r/x")
+        exchange.status, exchange.reason = status, failure.reason if failure is not None else ""
+        return record_of(exchange, REDACTION, 0.0).is_clients
+
+    theirs = (errors.CONNECT_REFUSED, errors.NO_ROUTE, errors.METHOD_NOT_ALLOWED, errors.BODY_TOO_LARGE)
+    assert all(is_clients(failure, failure.status) for failure in theirs)
+    # Amid an answer that the backend has begun well.
+    assert is_clients(errors.CLIENT_LEFT)
+    ours = (errors.UPSTREAM_RESET, errors.QUEUE_FULL, errors.INTERNAL, errors.ROUTE_TIMEOUT, None)
+    assert not any(is_clients(failure, status) for failure in ours for status in (404, 503))
+
+
 def test_what_is_long_is_cut_after_it_is_hidden() -> None:
     record = record_of(Line(CONFIG).get("/" + "a" * 2040 + "?token=secret" + "b" * 2000), REDACTION, 0.0)
     assert (len(record.path), record.path[-1]) == (2049, "…")

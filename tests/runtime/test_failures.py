@@ -21,6 +21,7 @@ RECORD = FailureRecord(
     endpoint="h:1",
     status=502,
     reason="upstream-reset",
+    is_clients=False,
     attempts=2,
     duration_ms=1.5,
     request_id="id",
@@ -60,7 +61,7 @@ def test_the_newest_come_first_and_only_so_many_are_remembered() -> None:
 def test_clients_own_hide_no_others() -> None:
     failures = Failures()
     failures.add(0, [RECORD], 0)
-    failures.add(0, [changed(status=404, reason="no-route", path=f"/{number}") for number in range(200)], 0)
+    failures.add(0, [changed(status=404, reason="no-route", is_clients=True)] * 200, 0)
     failures.add(0, [changed(status=500)], 0)
     assert [one["number"] for one in failures.last()] == [202, *range(201, 101, -1), 1]
 
