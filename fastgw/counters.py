@@ -18,9 +18,8 @@ ACCEPTED = 6
 CLOSED = 7
 # A level: when the worker's loop was last seen turning, in milliseconds of the monotonic clock.
 HEARTBEAT = 8
-# TLS handshakes with clients that came to nothing.
+# TLS handshakes with clients that came to nothing; they are among all that have ended, which count first.
 FAILED_HANDSHAKES = 9
-# And all that have begun.
 HANDSHAKES = 10
 # What a column has place for; one cache line has 8, and no two workers write into the same.
 COLUMN_SIZE = 16

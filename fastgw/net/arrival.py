@@ -137,7 +137,6 @@ class Arrival(asyncio.Protocol):
         return self._server.gateway.snapshot.tls_challenges.get(hello.server_name.lower())
 
     def _begin_handshake(self, tls: TlsListener | None, context: ssl.SSLContext, data: bytes) -> None:
-        self._server.handshake_begins()
         self._tls_listener = tls
         self._tls = TlsTransport(self._transport, context)
         self._shake_hands(self._tls, data)
@@ -164,6 +163,8 @@ class Arrival(asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail_handshake(words(error))
             return
+        if is_complete:
+            self._server.handshake_ended()
         if is_complete and self._tls_listener is not None:
             self._hand_over(tls, b"")
         elif is_complete:

@@ -95,10 +95,11 @@ class Server:
         self._counters[CLOSED] += 1
         self.handed_over(connection)
 
-    def handshake_begins(self) -> None:
+    def handshake_ended(self) -> None:
         self._counters[HANDSHAKES] += 1
 
     def handshake_failed(self) -> None:
+        self.handshake_ended()
         self._counters[FAILED_HANDSHAKES] += 1
 
     def handed_over(self, connection: DownstreamConnection | Arrival) -> None:

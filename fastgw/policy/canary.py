@@ -37,9 +37,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Handshakes:
-    """Of TLS with clients: how many have begun, and how many of them have failed."""
+    """Of TLS with clients: how many have ended, and how many of them by failing."""
 
-    begun: int
+    ended: int
     failed: int
 
 
@@ -73,7 +73,7 @@ def departure(tried: Mapping[str, Seen], others: Mapping[str, Seen], changed: Co
 
 def handshakes_departure(tried: Handshakes, others: Handshakes) -> str:
     """The same of handshakes: where they fail, no request comes that could."""
-    failed, usually = (tried.failed, tried.begun), (others.failed, others.begun)
+    failed, usually = (tried.failed, tried.ended), (others.failed, others.ended)
     if _is_more(*failed, *usually, _FAILURE_MARGIN):
         return f"{_percent(*failed)} of the TLS handshakes have failed, {_percent(*usually)} elsewhere"
     return ""

@@ -20,12 +20,16 @@ _LOOK_S = 0.5
 
 class Canary:
     """Begins with what has been counted so far. `number` is the worker's that tries it; `changed` are routes that take
-    other requests or do something else with them. A worker that has no siblings is held against what it was before."""
+    other requests or do something else with them. `compares_handshakes` is False where some are meant to fail that
+    did not before. A worker that has no siblings is held against what it was before."""
 
-    def __init__(self, workers: Workers, number: int, changed: frozenset[str]) -> None:
+    def __init__(
+        self, workers: Workers, number: int, changed: frozenset[str], compares_handshakes: bool = True
+    ) -> None:
         self._workers = workers
         self._number = number
         self._changed = changed
+        self._compares_handshakes = compares_handshakes
         self._pid = workers.pids().get(number)
         self._before = _seen_by_each(workers.rows)
         self._handshakes_before = self._handshakes()
@@ -58,19 +62,24 @@ class Canary:
         return self._handshakes_departure() or departure(tried, others, self._changed)
 
     def _handshakes_departure(self) -> str:
-        new = [
-            Handshakes(now.begun - before.begun, now.failed - before.failed)
-            for now, before in zip(self._handshakes(), self._handshakes_before, strict=True)
-        ]
+        if not self._compares_handshakes:
+            return ""
+        new = [_since(now, before) for now, before in zip(self._handshakes(), self._handshakes_before, strict=True)]
         siblings = [one for number, one in enumerate(new) if number != self._number]
-        begun, failed = sum(one.begun for one in siblings), sum(one.failed for one in siblings)
-        others = Handshakes(begun, failed) if siblings else self._handshakes_before[self._number]
+        ended, failed = sum(one.ended for one in siblings), sum(one.failed for one in siblings)
+        others = Handshakes(ended, failed) if siblings else self._handshakes_before[self._number]
         return handshakes_departure(new[self._number], others)
 
     def _handshakes(self) -> list[Handshakes]:
         """By worker."""
         columns = [self._workers.column(number) for number in range(self._workers.count)]
         return [Handshakes(column[HANDSHAKES], column[FAILED_HANDSHAKES]) for column in columns]
+
+
+def _since(now: Handshakes, before: Handshakes) -> Handshakes:
+    ended = now.ended - before.ended
+    # One may have ended between the looks at the two cells.
+    return Handshakes(ended, min(now.failed - before.failed, ended))
 
 
 _NOTHING = Seen(0, 0, 0, (0,) * BUCKETS)

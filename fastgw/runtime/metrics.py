@@ -146,7 +146,7 @@ class Collector:
         requests = Family("fastgw_worker_requests", COUNTER, "Ended exchanges by the worker that has carried them.")
         accepted = Family("fastgw_worker_accepted_connections", COUNTER, "Connections from clients.")
         connections = Family("fastgw_worker_connections", GAUGE, "Open connections from clients.")
-        handshakes = Family("fastgw_worker_handshakes", COUNTER, "TLS handshakes with clients that have begun.")
+        handshakes = Family("fastgw_worker_handshakes", COUNTER, "TLS handshakes with clients that have ended.")
         failed = Family("fastgw_worker_failed_handshakes", COUNTER, "TLS handshakes with clients that failed.")
         lost = Family("fastgw_worker_lost_log_lines", COUNTER, "Lines of the access log that could not be written.")
         traces_help = "Recorded exchanges that could not be handed to the process that exports them."

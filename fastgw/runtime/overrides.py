@@ -48,10 +48,13 @@ def all_overridden(snapshot: Snapshot, overrides: Overrides) -> Snapshot:
     return replace(snapshot, upstreams=upstreams)
 
 
-def kept_by_reload(overrides: Overrides, snapshot: Snapshot) -> Overrides:
-    """What is left of them when a configuration has been loaded."""
-    return {
-        key: Override(draining=True)
-        for key, override in overrides.items()
-        if override.draining and key[0] in snapshot.upstreams
-    }
+def kept_by_reload(overrides: Overrides, snapshot: Snapshot, before: Overrides) -> Overrides:
+    """What is left of them when a configuration is in force. `before` are those from when it was loaded: a weight that
+    was set since, while a worker has tried it, stays."""
+    kept = {}
+    for key, override in overrides.items():
+        is_older = override.weight == before.get(key, Override()).weight
+        left = Override(override.draining, 0 if is_older else override.weight)
+        if left != Override() and key[0] in snapshot.upstreams:
+            kept[key] = left
+    return kept

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fastgw.config.load import LoadedConfig
     from fastgw.runtime.messages import Found, Unhealthy
-    from fastgw.snapshot import Endpoint, Snapshot
+    from fastgw.snapshot import Address, Endpoint, Snapshot
 
 # For how long workers that are still starting may keep a reload waiting.
 _READY_S = 30.0
@@ -47,8 +47,12 @@ class Over(Exception):
 
 
 class Reloads:
-    """`loaded` is the configuration in force. Whoever changes the gateway holds `turn`; once it `is_over`, nothing
-    changes any more."""
+    """`loaded` is the configuration in force. Once it `is_over`, nothing changes any more.
+
+    Whoever changes the configuration or the process holds `turn` to the end. Whoever changes anything at all, an
+    endpoint by hand for instance, holds `step`; that comes after `turn` for who needs both, and is held by nobody while
+    a worker tries something: that may take minutes, in which an endpoint may have to be taken out.
+    """
 
     def __init__(
         self,
@@ -61,8 +65,6 @@ class Reloads:
         admin: AdminServer,
     ) -> None:
         self.loaded = loaded
-        # Of who changes the configuration or the process, to the end; and of who changes anything at all, but not while
-        # a worker tries something: that may take minutes, in which an endpoint may have to be taken out.
         self.turn = asyncio.Lock()
         self.step = asyncio.Lock()
         self.is_over = False
@@ -171,6 +173,7 @@ class Reloads:
             if self.is_over:
                 raise Over
             self._manager.reloading()
+            overrides_before = self._workers.overrides
             # Every reload reads them.
             self._tls_files.take_note()
             admin_socket = None
@@ -191,7 +194,8 @@ class Reloads:
             self.loaded = loaded
             self.traces.adopt(loaded.tracing)
             async with self.step:
-                await self._workers.tell_overrides(kept_by_reload(self._workers.overrides, loaded.snapshot))
+                left = kept_by_reload(self._workers.overrides, loaded.snapshot, overrides_before)
+                await self._workers.tell_overrides(left)
             # Not waited for: it may be the admin API that has asked for the reload.
             self._adopting_admin = asyncio.create_task(self._adopt_admin(loaded, admin_socket))
             for warning in loaded.warnings:
@@ -260,7 +264,8 @@ class Reloads:
             async with self.step:
                 self._lay_rows()
                 await self._workers.tell_layout()
-                canary = Canary(self._workers, number, _changed_routes(before, snapshot))
+                changed, is_as_strict = _changed_routes(before, snapshot), _strictness(before) == _strictness(snapshot)
+                canary = Canary(self._workers, number, changed, is_as_strict)
                 await self._workers.adopt(snapshot, pickled, (), only=number)
             report(f"worker {number} tries {self._config_path} for {snapshot.canary:g} s")
             words = await canary.watch(snapshot.canary, lambda: self.is_over)
@@ -293,6 +298,15 @@ def _changed_routes(before: Snapshot, after: Snapshot) -> frozenset[str]:
         for snapshot in (before, after)
     )
     return frozenset(name for name, what in new.items() if old.get(name) != what)
+
+
+def _strictness(snapshot: Snapshot) -> dict[Address, tuple[str, bool, bool] | None]:
+    """What listeners ask of their clients in a TLS handshake; None: no handshake."""
+    return {
+        listener.address: None if tls is None else (tls.min_version, bool(tls.client_ca), tls.requires_client_cert)
+        for listener in snapshot.listeners
+        for tls in [listener.tls]
+    }
 
 
 def _no_such_endpoint(upstream: str, endpoint: str, having: list[str]) -> str:

@@ -200,7 +200,7 @@ def test_an_endpoint_can_be_taken_out_while_a_worker_tries_a_configuration(
     backends: list[Troubled], tmp_path: Path
 ) -> None:
     first, second = (backend.address for backend in backends)
-    text = config([first, second]).replace("workers = 2", 'workers = 2\ncanary = "8s"')
+    text = config([first, second]).replace("workers = 2", 'workers = 2\ncanary = "20s"')
     with GatewayProcess(text, tmp_path) as gateway:
         gateway.signal(signal.SIGHUP)
         assert gateway.wait_until_it_says("worker 0 tries")
@@ -209,7 +209,8 @@ def test_an_endpoint_can_be_taken_out_while_a_worker_tries_a_configuration(
         assert not gateway.wait_until_it_says("reload done", 0.0)
         # In the worker that tries as in the other, and when all have the configuration.
         assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
-        assert gateway.wait_until_it_says("reload done")
+        assert not gateway.wait_until_it_says("reload done", 0.0)
+        assert gateway.wait_until_it_says("reload done", 30.0)
         assert eventually(lambda: shares(gateway, backends) == [0, COUNT])
 
 

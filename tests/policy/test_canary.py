@@ -53,6 +53,7 @@ def test_what_is_worse_is_told(tried: dict[str, Seen], words: str) -> None:
         (Handshakes(10, 10), ""),
         (Handshakes(500, 12), ""),
         (Handshakes(100, 100), "100 % of the TLS handshakes have failed, 1 % elsewhere"),
+        (Handshakes(50, 50), "100 % of the TLS handshakes have failed, 1 % elsewhere"),
         (Handshakes(500, 30), "6 % of the TLS handshakes have failed, 1 % elsewhere"),
     ],
 )

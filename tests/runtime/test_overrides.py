@@ -43,7 +43,8 @@ def test_a_reload_keeps_who_drains_and_no_weights() -> None:
         ("b", "h:9"): Override(draining=True),
         ("gone", "h:1"): Override(draining=True),
     }
-    assert kept_by_reload(overrides, snapshot()) == {
-        ("a", "h:1"): Override(draining=True),
-        ("b", "h:9"): Override(draining=True),
-    }
+    kept = {("a", "h:1"): Override(draining=True), ("b", "h:9"): Override(draining=True)}
+    assert kept_by_reload(overrides, snapshot(), overrides) == kept
+    # But for those that were set while it was tried.
+    before: Overrides = {("a", "h:1"): Override(weight=5), ("a", "h:2"): Override(weight=4)}
+    assert kept_by_reload(overrides, snapshot(), before) == {**kept, ("a", "h:2"): Override(weight=5)}
