@@ -6,7 +6,7 @@ alone once, and finds it here.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from math import trunc
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # An ended exchange, its kind, and microseconds: of the whole, and until the head of the upstream's answer (0: none).
 Record = tuple["Exchange", "Kind", int, int]
+# What makes a kind: route, listener, upstream, endpoint, method, status, reason.
+_Key = tuple[str, str, str, str, bytes, int, str]
 
 # So many are known at once; with a tally, each takes 2 KB.
 _KINDS_MAX = 4096
@@ -50,10 +52,13 @@ class Kind:
 class Kinds:
     """Those that are known to some who write or count."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_order")
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str, str, str, bytes, int, str], Kind] = OrderedDict()
+        self._known: dict[_Key, Kind] = {}
+        # The longest known first. An ordered dictionary would be slower to look things up in, and one that loses its
+        # first entries looks through their places at each turn.
+        self._order: deque[_Key] = deque()
 
     def records(self, exchanges: Iterable[Exchange]) -> list[Record]:
         known = self._known
@@ -73,8 +78,9 @@ class Kinds:
             if kind is None:
                 if len(known) >= _KINDS_MAX:
                     # Not all at once: that would stop the traffic whenever there are a few more.
-                    known.popitem(last=False)
+                    del known[self._order.popleft()]
                 kind = known[key] = Kind(*key)
+                self._order.append(key)
             duration_us = trunc((exchange.ended - exchange.started) * 1e6)
             records.append((exchange, kind, duration_us, trunc(exchange.upstream_s * 1e6)))
         return records
