@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -10,6 +11,7 @@ import sys
 
 # They would end a process that has no handler for them yet.
 _EARLY_SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def ensure_standard_files() -> None:
@@ -31,6 +33,13 @@ def hold_signals_back() -> None:
 
 def let_signals_in() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _EARLY_SIGNALS)
+
+
+def ignore_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """From now on; all is done, and what comes behind the first word to stop must not kill what has ended well."""
+    for number in (*_STOPS, *_EARLY_SIGNALS):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def raise_file_limit() -> None:

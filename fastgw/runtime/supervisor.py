@@ -28,7 +28,7 @@ from fastgw.runtime.failures import Failures
 from fastgw.runtime.live_log import LiveLogs
 from fastgw.runtime.news import News
 from fastgw.runtime.overview import Overview
-from fastgw.runtime.process import let_signals_in, raise_file_limit
+from fastgw.runtime.process import ignore_signals, let_signals_in, raise_file_limit
 from fastgw.runtime.reloads import Over, Reloads, tested
 from fastgw.runtime.report import report, report_bug
 from fastgw.runtime.sockets import CannotListen, SocketTable
@@ -165,6 +165,7 @@ class Supervisor:
             task.cancel()
         await self._reloads.discoverer.stop()
         await self._admin.stop()
+        ignore_signals(loop)
         return self._exit_status
 
     def _begin(self, work: Coroutine[None, None, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -181,6 +182,24 @@ def test_a_unix_socket_whose_file_can_t_be_removed_keeps_nothing_running(tmp_pat
     gateway.signal(signal.SIGTERM)
     assert gateway.wait() == 0
     assert f"can't remove unix:{path}: is a directory" in gateway.stderr
+
+
+def test_more_words_to_stop_killed_what_had_ended_well(tmp_path: Path) -> None:
+    gateway = GatewayProcess(config("one"), tmp_path).start()
+    ended = threading.Event()
+
+    def ask_to_stop() -> None:
+        while not ended.wait(0.002):
+            with contextlib.suppress(ProcessLookupError):
+                gateway.signal(signal.SIGTERM)
+
+    asking = threading.Thread(target=ask_to_stop)
+    asking.start()
+    try:
+        assert gateway.wait() == 0
+    finally:
+        ended.set()
+        asking.join()
 
 
 def test_a_silent_client_of_the_control_socket_holds_up_no_stop(tmp_path: Path) -> None:
