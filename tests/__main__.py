@@ -13,16 +13,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# More gateways at once than four only make each other slow.
-_BESIDE = str(min(len(os.sched_getaffinity(0)) + 1, 4))
+# More gateways at once only make each other slow, and a test or two fail that wait for something.
+_BESIDE = str(min(len(os.sched_getaffinity(0)), 4))
 # The tests come last, so that their summary is what one sees.
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff", ("-m", "ruff", "check", ".")),
     ("mypy", ("-m", "mypy")),
     ("a smoke run of the benchmarks", ("-m", "benchmarks", "--smoke")),
     ("a smoke run of the benchmark of resilience", ("-m", "benchmarks.resilience", "--smoke")),
-    # Files beside each other: most of the time goes into starting gateways, and a third of each core's is waited. As
-    # they come, or the longest tests, of which few files have many, would be the last ones.
+    # Files beside each other: most of the time goes into starting gateways, and much of the rest is waited. As they
+    # come, or the longest tests, of which few files have many, would be the last ones.
     ("pytest", ("-m", "pytest", "-n", _BESIDE, "--dist", "loadfile", "--no-loadscope-reorder")),
 )
 

@@ -156,7 +156,7 @@ def harmed_nobody(attack: Attack, seen: Seen) -> None:
     assert re.findall(r"service available:\s+(\w+)", seen.told)[-1] == "YES", seen.told
     assert seen.available, seen.told
     assert all(seen.available), seen.available
-    assert seen.served > 20
+    assert seen.served > 5
     assert seen.memory < attack.memory
 
 
