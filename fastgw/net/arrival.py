@@ -163,11 +163,12 @@ class Arrival(asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail_handshake(words(error))
             return
-        if is_complete:
-            self._server.handshake_ended()
-        if is_complete and self._tls_listener is not None:
+        if not is_complete:
+            return
+        self._server.handshake_ended()
+        if self._tls_listener is not None:
             self._hand_over(tls, b"")
-        elif is_complete:
+        else:
             # RFC 8737 §3: nothing is said over it.
             self.deadline = FOREVER
             tls.close()

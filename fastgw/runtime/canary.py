@@ -23,9 +23,7 @@ class Canary:
     other requests or do something else with them. `compares_handshakes` is False where some are meant to fail that
     did not before. A worker that has no siblings is held against what it was before."""
 
-    def __init__(
-        self, workers: Workers, number: int, changed: frozenset[str], compares_handshakes: bool = True
-    ) -> None:
+    def __init__(self, workers: Workers, number: int, changed: frozenset[str], compares_handshakes: bool) -> None:
         self._workers = workers
         self._number = number
         self._changed = changed
