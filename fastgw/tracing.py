@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 _ID_BITS = 64
 # What all new traces' ids of one worker begin with, in digits.
 _PREFIX_DIGITS = ID_DIGITS - RANDOM_DIGITS
-# As many are drawn at once, which costs a third.
-_DRAWN = 64
+# As many are drawn at once, and cut out where they are needed. To make the lines in advance, too, is faster in a loop,
+# and slower under load, where each has left the caches until it is needed.
+_DRAWN_DIGITS = RANDOM_DIGITS * 64
 # As `policy.trace_context.make_lines`, for a trace that nobody records.
 _LINE_BEGIN = b"\r\ntraceparent: 00-"
 _LINE_END = b"-02"
@@ -202,7 +203,7 @@ class Tracer:
 
     __slots__ = (
         "_bits",
-        "_drawn",
+        "_digits",
         "_is_plain",
         "_line_begin",
         "_line_end",
@@ -210,6 +211,7 @@ class Tracer:
         "_route_paths",
         "_threshold",
         "_thresholds",
+        "_used",
         "formats",
     )
 
@@ -217,20 +219,22 @@ class Tracer:
         self._bits = bits
         self.formats = settings.formats
         self._is_plain = settings.formats == (W3C,)
-        # Lines that tell of new traces that nobody records. No span has the id in them; it only has to be one.
-        self._drawn: list[bytes] = []
+        # Random ones, and how many are used up.
+        self._digits = b""
+        self._used = _DRAWN_DIGITS
+        # What is around them in a line that tells of a new trace that nobody records. No span has the id in it; it only
+        # has to be one.
         self._line_begin = _LINE_BEGIN + b"%0*x" % (_PREFIX_DIGITS, bits(4 * _PREFIX_DIGITS))
         self._line_end = b"-%016x" % bits(_ID_BITS) + _LINE_END
         self._parents = settings.parents
-        # Begun as the lines are, to be compared with them.
-        self._threshold = self._line_begin + threshold(settings.sample)
+        self._threshold = threshold(settings.sample)
         # None: the route takes no part.
         self._thresholds = [
             None
             if not route.is_traced
             else self._threshold
             if route.trace_sample is None
-            else self._line_begin + threshold(route.trace_sample)
+            else threshold(route.trace_sample)
             for route in snapshot.routes
         ]
         self._route_paths = [rule.path for rule in snapshot.router.rules]
@@ -245,25 +249,26 @@ class Tracer:
         if said and (self._parents == ALL or (self._parents == TRUSTED and exchange.downstream.trusted)):
             self._continue_trace(exchange, index, limit, said)
             return
-        line = self._drawn.pop() if self._drawn else self._draw()
-        if line < limit or not self._is_plain:
-            link = read_context(said, self.formats) if said and line < limit else None
-            self._begin_trace(exchange, index, limit, line, link)
+        used = self._used
+        if used == _DRAWN_DIGITS:
+            used = self._draw()
+        self._used = used + RANDOM_DIGITS
+        digits = self._digits[used : used + RANDOM_DIGITS]
+        if digits < limit or not self._is_plain:
+            link = read_context(said, self.formats) if said and digits < limit else None
+            self._begin_trace(exchange, index, limit, digits, link)
             return
-        exchange.trace_lines = line
+        exchange.trace_lines = self._line_begin + digits + self._line_end
         exchange.trace_at = _TRACE_AT
 
-    def _draw(self) -> bytes:
-        digits = self._bits(RANDOM_BITS * _DRAWN).to_bytes(RANDOM_BITS // 8 * _DRAWN, "big")
-        between = self._line_end + b"," + self._line_begin
-        lines = digits.hex(",", RANDOM_BITS // 8).encode().replace(b",", between)
-        self._drawn = (self._line_begin + lines + self._line_end).split(b",")
-        return self._drawn.pop()
+    def _draw(self) -> int:
+        self._digits = b"%0*x" % (_DRAWN_DIGITS, self._bits(4 * _DRAWN_DIGITS))
+        return 0
 
-    def _begin_trace(self, exchange: Exchange, index: int, limit: bytes, line: bytes, link: Context | None) -> None:
-        """A new one, with this line's id. `link` is one that is not continued."""
-        trace_id, span_id = line[_TRACE_AT : _TRACE_AT + ID_DIGITS], b"%016x" % self._bits(_ID_BITS)
-        context = new_context(trace_id, span_id, line < limit)
+    def _begin_trace(self, exchange: Exchange, index: int, limit: bytes, digits: bytes, link: Context | None) -> None:
+        """A new one, with these at the end of its id. `link` is one that is not continued."""
+        trace_id, span_id = self._line_begin[_TRACE_AT:] + digits, b"%016x" % self._bits(_ID_BITS)
+        context = new_context(trace_id, span_id, digits < limit)
         if context.is_sampled:
             exchange.trace = Trace(context, self._bits, None, link, self._route_path(index))
         self._pass_on(exchange, context)
@@ -277,11 +282,10 @@ class Tracer:
             return
         parent = read_context(said, self.formats)
         if parent is None:
-            line = self._drawn.pop() if self._drawn else self._draw()
-            self._begin_trace(exchange, index, limit, line, None)
+            self._begin_trace(exchange, index, limit, b"%0*x" % (RANDOM_DIGITS, self._bits(RANDOM_BITS)), None)
             return
         if parent.is_sampled is None:
-            parent.is_sampled = self._line_begin + random_digits(parent.trace_id) < limit
+            parent.is_sampled = random_digits(parent.trace_id) < limit
         if parent.is_sampled:
             span_id = b"%016x" % self._bits(_ID_BITS)
             context = Context(parent.trace_id, span_id, True, parent.flags, parent.state, parent.is_debug)

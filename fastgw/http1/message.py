@@ -24,11 +24,12 @@ UNTIL_CLOSE = 3
 class RequestHead:
     """A request's head. `raw` is what came, for the few who look a field up; `minor` is 0 or 1 for HTTP/1.x.
 
-    `scheme` is set when the target names one; `path` is normalized, `query` is empty or begins with "?"; `upgrade` is
-    the protocol asked for, or empty. `hop_names` are the fields that Connection names; `forwarded` is what the client
-    said of those before it, as (kind, header line). `lines` are the header lines as they came, each begun by CRLF,
-    where `repeated` may make a later request with the same lines from this one; else empty. `table` says
-    what was taken out of `fields`; `trace_lines` are those that speak of a trace, each begun by CRLF.
+    `scheme` is set when the target names one; `path` is normalized, of visible ASCII without a backslash; `query` is
+    empty or begins with "?"; `upgrade` is the protocol asked for, or empty. `hop_names` are the fields that Connection
+    names; `forwarded` is what the client said of those before it, as (kind, header line). `lines` are the header lines
+    as they came, each begun by CRLF, where `repeated` may make a later request with the same lines from this one; else
+    empty. `table` says what was taken out of `fields`; `trace_lines` are those that speak of a trace, each begun by
+    CRLF.
     """
 
     __slots__ = (

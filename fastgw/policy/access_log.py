@@ -1,9 +1,10 @@
 """Access-log lines, encoded in batches: JSON, or the combined format of Apache and nginx.
 
 Whatever a client sent is escaped, so that it can't forge a line or a field, and credentials are hidden. The list of
-fields is compiled into expressions when the configuration is loaded, as nginx compiles its log_format. What stands
-between two of a line's own values is made once for all lines of a kind, or of a millisecond. So a line costs less than
-1 µs, where a dictionary and a JSON library cost 5.
+fields is compiled when the configuration is loaded, as nginx compiles its log_format: into templates, one for each kind
+of exchange with all that its lines have in common, and an expression of what fills them. So a line is one formatting.
+To join pieces that are made before, or to look numbers up in a table of their texts, is faster in a loop, and slower
+under load: all that was made before has left the caches until it is needed again.
 """
 
 from __future__ import annotations
@@ -24,66 +25,54 @@ if TYPE_CHECKING:
     from fastgw.http1.message import RequestHead
     from fastgw.policy.kind import Kind, Record
 
-_NUMBERS = tuple(b"%d" % number for number in range(1024))
-# Of microseconds, up to 8 ms: in milliseconds.
-_MILLISECONDS = tuple(b"%d.%03d" % divmod(number, 1000) for number in range(8192))
+
+def _name(name: str) -> bytes:
+    """The JSON of a text of ours: the configuration's, or the program's own."""
+    return encode_basestring_ascii(name).encode() if name else b"null"
 
 
-def _number(expression: str) -> str:
-    """The expression for a number's text; formatting a small one costs five times a look-up."""
-    return f"number[n] if (n := {expression}) < {len(_NUMBERS)} else b'%d' % n"
-
-
-def _milliseconds_of(us: str) -> str:
-    """The expression for the milliseconds that so many microseconds are."""
-    return f"milliseconds[{us}] if {us} < {len(_MILLISECONDS)} else b'%d.%03d' % divmod({us}, 1000)"
-
-
-# Each field's JSON; what stands between backquotes are the expressions of Python that fill it. `k` is the exchange's
-# kind, `at` its time, `e` itself, `r` its request, `path` the target, escaped; `t` and `u` are the microseconds of the
-# whole exchange and until the upstream's head. `name` gives the JSON of a text of ours (null for ""), `text` that of a
-# client's bytes. What is put between quotes as it is has been checked to need no escaping: addresses, hosts, methods,
-# ids. `consumer` and `cache` are null as long as nothing authenticates or caches. Functions of more than a look are
-# below.
-_JSON = {
-    "time": '"`at`"',
-    "client": '"`e.client`"',
-    "method": '"`k.method`"',
-    "host": '"`r.host_name`"',
-    "path": '"`path`"',
-    "status": "`b'%d' % k.status`",
-    "bytes": f"`{_number('e.bytes_out')}`",
-    "duration_ms": f"`{_milliseconds_of('t')}`",
-    "upstream_ms": f"`{_milliseconds_of('u')}`",
-    "route": "`name[k.route]`",
-    "endpoint": "`name[k.endpoint]`",
-    "consumer": "null",
-    "cache": "null",
-    "reason": "`name[k.reason]`",
-    "request_id": '"`e.request_id`"',
-    "listener": "`name[k.listener]`",
-    "bytes_in": f"`{_number('e.bytes_in')}`",
-    "upstream": "`name[k.upstream]`",
-    "protocol": '"HTTP/1.`number[r.minor]`"',
-    "user_agent": "`text(r.header(b'user-agent'))`",
-    "referer": "`url(r.header(b'referer'))`",
-    "attempts": "`number[e.tries]`",
-    "sampled": "`share(e)`",
-    "answered_by": '"`answered_by(e)`"',
-    "queue_ms": "`ms(e.queued_s)`",
-    "connect_ms": "`ms(e.connect_s)`",
-    "body_ms": "`ms(body_s(e))`",
-    "earlier_ms": "`ms(before_s(e) if e.tries > 1 else 0.0)`",
-    "gateway_ms": "`ms(before_s(e) if e.tries <= 1 else 0.0)`",
-    "trace_id": "`b'\"%b\"' % found if (found := e.trace_id) else b'null'`",
+# The fields that are the same in all lines of a kind: their JSON.
+_OF_KIND: dict[str, Callable[[Kind], bytes]] = {
+    "method": lambda kind: b'"%b"' % kind.method,
+    "status": lambda kind: b"%d" % kind.status,
+    "route": lambda kind: _name(kind.route),
+    "endpoint": lambda kind: _name(kind.endpoint),
+    "reason": lambda kind: _name(kind.reason),
+    "listener": lambda kind: _name(kind.listener),
+    "upstream": lambda kind: _name(kind.upstream),
+    # As long as nothing authenticates or caches.
+    "consumer": lambda _: b"null",
+    "cache": lambda _: b"null",
 }
-FIELDS = tuple(_JSON)
-# What a value depends on; of all other fields, it is the exchange.
-_KIND, _TIME, _EXCHANGE = "kind", "time", "exchange"
-_DEPENDS_ON = {
-    **dict.fromkeys(("method", "status", "route", "endpoint", "reason", "listener", "upstream"), _KIND),
-    "time": _TIME,
+_MILLISECONDS = b"%d.%03d"
+# Each of the others: what stands in the template, and the expressions of Python that fill it. `e` is the exchange, `r`
+# its request, `at` its time, `path` the target, escaped; `t` and `u` are the microseconds of the whole exchange and
+# until the upstream's head. `text` gives the JSON of a client's bytes. What is put between quotes as it is has been
+# checked to need no escaping: addresses, hosts, ids. Functions of more than a look are below.
+_FILLED: dict[str, tuple[bytes, str]] = {
+    "time": (b'"%b"', "at"),
+    "client": (b'"%b"', "e.client"),
+    "host": (b'"%b"', "r.host_name"),
+    "path": (b'"%b"', "path"),
+    "bytes": (b"%d", "e.bytes_out"),
+    "duration_ms": (_MILLISECONDS, "t // 1000, t % 1000"),
+    "upstream_ms": (_MILLISECONDS, "u // 1000, u % 1000"),
+    "request_id": (b'"%b"', "e.request_id"),
+    "bytes_in": (b"%d", "e.bytes_in"),
+    "protocol": (b'"HTTP/1.%d"', "r.minor"),
+    "user_agent": (b"%b", "text(r.header(b'user-agent'))"),
+    "referer": (b"%b", "url(r.header(b'referer'))"),
+    "attempts": (b"%d", "e.tries"),
+    "sampled": (b"%b", "share(e)"),
+    "answered_by": (b'"%b"', "answered_by(e)"),
+    "queue_ms": (b"%b", "ms(e.queued_s)"),
+    "connect_ms": (b"%b", "ms(e.connect_s)"),
+    "body_ms": (b"%b", "ms(body_s(e))"),
+    "earlier_ms": (b"%b", "ms(before_s(e) if e.tries > 1 else 0.0)"),
+    "gateway_ms": (b"%b", "ms(before_s(e) if e.tries <= 1 else 0.0)"),
+    "trace_id": (b"%b", "b'\"%b\"' % found if (found := e.trace_id) else b'null'"),
 }
+FIELDS = (*_OF_KIND, *_FILLED)
 # Where the time of a slow exchange has gone.
 PHASES = ("queue_ms", "connect_ms", "upstream_ms", "body_ms", "earlier_ms", "gateway_ms")
 # Fields that name what is looked up: "header:User-Agent", "response:Content-Type", "query:page".
@@ -94,16 +83,6 @@ QUERY = "query"
 # What would end a field or a line, or is no text, in the combined format; nginx escapes it the same way.
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
 _QUOTE, _BACKSLASH = b'"\\'
-
-_Pieces = tuple[bytes, ...]
-
-
-class _Names(dict[str, bytes]):
-    """The JSON of names and reasons: of the configuration's and the program's own, so there are few."""
-
-    def __missing__(self, name: str) -> bytes:
-        self[name] = encode_basestring_ascii(name).encode() if name else b"null"
-        return self[name]
 
 
 def _text(value: bytes | None) -> bytes:
@@ -152,80 +131,37 @@ def _before_s(e: Exchange) -> float:
     return (e.upstream_started or e.ended) - e.started - e.queued_s - e.connect_s
 
 
-def _looked_up(field: str, redaction: Redaction) -> str:
-    """The expression for a field that names what is looked up."""
+def _looked_up(field: str, redaction: Redaction) -> tuple[bytes, str]:
+    """As in `_FILLED`, for a field that names what is looked up."""
     kind, _, written = field.partition(":")
     name = written.encode()
     if kind == QUERY:
-        return f"{'hidden' if redaction.hides_parameter(name) else 'url'}(r.query_value({name!r}))"
+        return b"%b", f"{'hidden' if redaction.hides_parameter(name) else 'url'}(r.query_value({name!r}))"
     name = name.lower()
     value = f"r.header({name!r})" if kind == REQUEST_HEADER else f"joined(e.answer_fields, {name!r})"
-    return f"{'hidden' if redaction.hides_header(name) else 'url'}({value})"
-
-
-class _Run:
-    """Neighbours in a line that are made at once: literals (bytes), and expressions that depend on the same, `of`."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes | str] = []
-        self.of = ""
-
-    def takes(self, part: bytes | str, of: str) -> bool:
-        """What depends on the exchange is joined with the rest of its line alone."""
-        if self.parts and of != self.of and (_EXCHANGE in (of, self.of) or (of and self.of)):
-            return False
-        if isinstance(part, bytes) and self.parts and isinstance(self.parts[-1], bytes):
-            self.parts[-1] += part
-        else:
-            self.parts.append(part)
-        self.of = self.of or of
-        return True
-
-    def source(self) -> str:
-        parts = [part if isinstance(part, str) else repr(part) for part in self.parts]
-        return parts[0] if len(parts) == 1 else f"join(({','.join(parts)},))"
-
-
-def _runs(fields: Sequence[str], redaction: Redaction) -> list[_Run]:
-    """Those of a line. The source is made of the constants above alone, and of names as Python writes them."""
-    runs = [_Run()]
-
-    def add(part: bytes | str, of: str) -> None:
-        if not runs[-1].takes(part, of):
-            runs.append(_Run())
-            runs[-1].takes(part, of)
-
-    for number, field in enumerate(fields):
-        add((b"," if number else b"{") + encode_basestring_ascii(field).encode() + b":", "")
-        parts = _JSON[field].split("`") if field in _JSON else ["", _looked_up(field, redaction), ""]
-        for at, part in enumerate(parts):
-            if at % 2:
-                add(part, _DEPENDS_ON.get(field, _EXCHANGE))
-            elif part:
-                add(part.encode(), "")
-    add(b"}\n", "")
-    return runs
+    return b"%b", f"{'hidden' if redaction.hides_header(name) else 'url'}({value})"
 
 
 class _Line:
-    """What makes the lines of some fields. `make` gives one in pieces, of an exchange, its request, the pieces of its
-    kind and of its time, its target, escaped, and microseconds as above."""
+    """What makes the lines of some fields. `make` gives one, from the template of the exchange's kind, the exchange,
+    its request, its time, its target, escaped, and microseconds as above."""
 
     def __init__(self, fields: Sequence[str], redaction: Redaction, share: Callable[[Exchange], bytes]) -> None:
-        source: list[str] = []
-        shared: dict[str, list[str]] = {_KIND: [], _TIME: []}
-        for run in _runs(fields, redaction):
-            if run.of in shared:
-                source.append(f"{run.of}[{len(shared[run.of])}]")
-                shared[run.of].append(run.source())
+        # What a template is made of, and for which fields of a kind.
+        self._parts: list[bytes | Callable[[Kind], bytes]] = []
+        filled: list[str] = []
+        for number, field in enumerate(fields):
+            label = b"%b%b:" % (b"," if number else b"{", encode_basestring_ascii(field).encode())
+            self._parts.append(_literal(label))
+            if field in _OF_KIND:
+                self._parts.append(_OF_KIND[field])
             else:
-                source.append(run.source())
+                value, expressions = _FILLED[field] if field in _FILLED else _looked_up(field, redaction)
+                self._parts.append(value)
+                filled.append(expressions)
+        self._parts.append(b"}\n")
         names = {
-            "join": b"".join,
-            "name": _Names(),
-            "number": _NUMBERS,
             "text": _text,
-            "milliseconds": _MILLISECONDS,
             "url": partial(_url, redaction),
             "hidden": _hidden,
             "joined": _joined,
@@ -235,16 +171,18 @@ class _Line:
             "body_s": _body_s,
             "before_s": _before_s,
         }
-        self.of_kind: Callable[[Kind], _Pieces] = _function("k", shared[_KIND], names)
-        self.of_time: Callable[[bytes], _Pieces] = _function("at", shared[_TIME], names)
-        self.make: Callable[[Exchange, RequestHead, _Pieces, _Pieces, bytes, int, int], _Pieces]
-        self.make = _function("e, r, kind, time, path, t, u", source, names)
+        self.make: Callable[[bytes, Exchange, RequestHead, bytes, bytes, int, int], bytes]
+        # The source is made of the constants above alone, and of names as Python writes them.
+        values = "".join([f"{expressions}," for expressions in filled])
+        self.make = eval(f"lambda template, e, r, at, path, t, u: template % ({values})", names)
+
+    def template(self, kind: Kind) -> bytes:
+        return b"".join([part if isinstance(part, bytes) else _literal(part(kind)) for part in self._parts])
 
 
-def _function(arguments: str, expressions: Sequence[str], names: dict[str, object]) -> Callable[..., _Pieces]:
-    values = "".join([f"{expression}," for expression in expressions])
-    made: Callable[..., _Pieces] = eval(f"lambda {arguments}: ({values})", names)
-    return made
+def _literal(text: bytes) -> bytes:
+    """It in a template."""
+    return text.replace(b"%", b"%%")
 
 
 class LineEncoder:
@@ -270,10 +208,9 @@ class LineEncoder:
         self._is_combined = log_format == "combined"
         self._second = -1
         self._second_text = b""
-        # The millisecond of the stamp, and what it is in lines.
-        self._stamped_from = self._stamped_until = 0.0
+        # The stamp, and its millisecond.
         self._stamp = b""
-        self._stamp_pieces: _Pieces = ()
+        self._stamped_from = self._stamped_until = 0.0
 
     def _share(self, exchange: Exchange) -> bytes:
         """The number for `sampled`; there are as many as rules."""
@@ -286,49 +223,46 @@ class LineEncoder:
     def encode(self, records: Sequence[Record], wall: float) -> bytes:
         """All the lines, each ended by a newline. `wall`: what the wall clock shows when the exchanges' shows 0.
 
-        An encoder has kinds of its own, which keep pieces of its lines.
+        An encoder has kinds of its own, which keep templates of its lines.
         """
         if self._is_combined:
             return b"".join([self._combined(record[0], record[0].started + wall) for record in records])
         return self._all_json(records, wall)
 
     def _all_json(self, records: Sequence[Record], wall: float) -> bytes:
-        # One loop for the batch, with nothing looked up twice: this is a twentieth of what an exchange costs. Nearly
-        # all paths are plain, so they are looked at together first.
+        # One loop for the batch, with nothing looked up twice: this is a twentieth of what an exchange costs.
         line, make = self._line, self._line.make
         rules, hide = self._rules, self._redaction.url
-        are_plain = _is_plain(b"".join([record[0].request.path for record in records]))
-        stamp_pieces = self._stamp_pieces
+        stamp = self._stamp
         stamped_from, stamped_until = self._stamped_from - wall, self._stamped_until - wall
-        parts: list[bytes] = []
+        lines: list[bytes] = []
         for exchange, kind, duration_us, head_us in records:
             request = exchange.request
             path, query = request.path, request.query
             if query:
                 path += hide(query)
-            if (query or not are_plain) and not _is_plain(path):
+                if not _is_plain(path):
+                    path = _text(path)[1:-1]
+            elif _QUOTE in path:
+                # Nothing else that JSON escapes is in a path.
                 path = _text(path)[1:-1]
             if not stamped_from <= exchange.started < stamped_until:
                 self._set_time(exchange.started + wall)
-                stamp_pieces = self._stamp_pieces
+                stamp = self._stamp
                 stamped_from, stamped_until = self._stamped_from - wall, self._stamped_until - wall
             upstream_us = head_us
             if not head_us and exchange.upstream_started:
                 # No head has come: so long it was waited for.
                 upstream_us = int((exchange.ended - exchange.upstream_started) * 1e6)
             if rules is None or not rules.is_slow(exchange):
-                pieces = kind.pieces
-                if pieces is None:
-                    pieces = kind.pieces = line.of_kind(kind)
-                parts += make(exchange, request, pieces, stamp_pieces, path, duration_us, upstream_us)
+                template = kind.template
+                if template is None:
+                    template = kind.template = line.template(kind)
+                lines.append(make(template, exchange, request, stamp, path, duration_us, upstream_us))
             else:
-                parts += self._slow(exchange, kind, path, duration_us, upstream_us)
-        return b"".join(parts)
-
-    def _slow(self, exchange: Exchange, kind: Kind, path: bytes, duration_us: int, upstream_us: int) -> _Pieces:
-        line = self._slow_line
-        pieces, stamp_pieces = line.of_kind(kind), line.of_time(self._stamp)
-        return line.make(exchange, exchange.request, pieces, stamp_pieces, path, duration_us, upstream_us)
+                slow = self._slow_line
+                lines.append(slow.make(slow.template(kind), exchange, request, stamp, path, duration_us, upstream_us))
+        return b"".join(lines)
 
     def _set_time(self, at: float) -> None:
         """RFC 3339, UTC. A busy millisecond has many lines, and a second all the more."""
@@ -339,7 +273,6 @@ class LineEncoder:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
         self._stamp = b"%b.%03dZ" % (self._second_text, millisecond % 1000)
-        self._stamp_pieces = self._line.of_time(self._stamp)
 
     def _combined(self, exchange: Exchange, at: float) -> bytes:
         request = exchange.request
@@ -356,7 +289,7 @@ class LineEncoder:
 
 
 def _is_plain(path: bytes) -> bool:
-    """Whether it stands in JSON as it is. Control characters are in no path."""
+    """Whether it stands in JSON as it is. Control characters are in no target."""
     return path.isascii() and _QUOTE not in path and _BACKSLASH not in path
 
 

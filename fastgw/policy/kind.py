@@ -29,11 +29,11 @@ class Kind:
     """Names are the configuration's, "" where there is none; the method is the client's, so there may be any number of
     kinds.
 
-    `pieces` are what the lines of the one access log have in common, and `tally` is what is counted of this kind: None
-    until they are needed.
+    `template` is that of its lines in the one access log, and `tally` is what is counted of this kind: None until they
+    are needed.
     """
 
-    __slots__ = ("endpoint", "listener", "method", "pieces", "reason", "route", "status", "tally", "upstream")
+    __slots__ = ("endpoint", "listener", "method", "reason", "route", "status", "tally", "template", "upstream")
 
     def __init__(
         self, route: str, listener: str, upstream: str, endpoint: str, method: bytes, status: int, reason: str
@@ -45,7 +45,7 @@ class Kind:
         self.method = method
         self.status = status
         self.reason = reason
-        self.pieces: tuple[bytes, ...] | None = None
+        self.template: bytes | None = None
         self.tally: Tally | None = None
 
 
