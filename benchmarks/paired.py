@@ -111,7 +111,8 @@ def main(given: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     # Without a warm-up of its own: each side has one.
     options.smoke = True
-    for reason in filter(None, (load.missing(), backend.missing())):
+    peers = all_peers()
+    for reason in filter(None, (load.missing(), backend.missing(), *(peers[name].missing() for name in options.peers))):
         print(reason, file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -94,6 +94,11 @@ WORKLOADS: tuple[Workload, ...] = (
         peers=("fastgw-unobserved", "fastgw", "fastgw-observed", "nginx"),
     ),
     Workload(
+        "compiled",
+        "small JSON, bare heads; the hot path interpreted and compiled, and that without a log, and with all of it",
+        peers=("fastgw", "fastgw-compiled", "fastgw-compiled-unobserved", "fastgw-compiled-observed", "nginx"),
+    ),
+    Workload(
         "hedge",
         "small JSON, bare heads; retries without hedging, and with it, while nothing is sent twice",
         peers=("fastgw-retries", "fastgw-hedging", "nginx"),

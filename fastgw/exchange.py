@@ -11,8 +11,6 @@ Every exit goes through `_finish`, which logs it. What is sent, and to whom, is 
 
 from __future__ import annotations
 
-from copy import copy
-
 from fastgw import errors
 from fastgw.errors import Failure
 from fastgw.gateway import Gateway
@@ -692,7 +690,7 @@ class Exchange:
 
     def _ends_connection(self) -> None:
         # Later requests with the same header lines, on any connection, may be made from this head: it stays as it is.
-        self.request = copy(self.request)
+        self.request = self.request.copied()
         self.request.keep_alive = False
 
     def crashed(self) -> None:

@@ -11,14 +11,14 @@ which may send a third. As soon as one is left, it is the exchange's own, and no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from fastgw.exchange import Exchange
 from fastgw.policy.retry import CONNECT_FAILURE, IDEMPOTENT, STATUS, TIMEOUT, condition_of
 from fastgw.tracing import OUTPACED
 
 if TYPE_CHECKING:
     from fastgw.errors import Failure
-    from fastgw.exchange import Exchange
     from fastgw.http1.message import Data, ResponseHead
     from fastgw.policy.retry import HedgeDelay
     from fastgw.ports import Pool, Upstream
@@ -97,36 +97,12 @@ class Hedge:
             exchange.hedge = None
 
 
-class SecondTry:
-    """What a pool and a connection take for an exchange until an answer's head is there: it has what they look at.
-
-    From then on the connection is the exchange's own.
+class SecondTry(Exchange):
+    """What a pool and a connection take for the exchange until an answer's head is there: what they look at is set of
+    it, and nothing else. From then on the connection is the exchange's own.
     """
 
-    __slots__ = (
-        "_delay_s",
-        "_exchange",
-        "_hedge",
-        "_is_alone",
-        "_pool",
-        "client",
-        "connect_s",
-        "connection",
-        "downstream",
-        "fields",
-        "host",
-        "pending_trailers",
-        "queued_s",
-        "request",
-        "sticky_token",
-        "target",
-        "tried",
-        "tries",
-        "upstream_started",
-    )
-
-    # It is sent when that of the exchange is.
-    request_complete = True
+    __slots__ = ("_delay_s", "_exchange", "_hedge", "_is_alone", "_pool")
 
     def __init__(self, hedge: Hedge, exchange: Exchange, pool: Pool, tried: int) -> None:
         self._hedge = hedge
@@ -136,7 +112,9 @@ class SecondTry:
         self._delay_s = hedge.delay.seconds
         # The first has come to nothing, while this one waits for a connection.
         self._is_alone = False
-        self.connection: Upstream | None = None
+        # It is sent when that of the exchange is.
+        self.request_complete = True
+        self.connection = None
         self.tried = tried
         self.tries = exchange.tries
         self.upstream_started = 0.0
@@ -152,12 +130,9 @@ class SecondTry:
 
     def send(self, fresh: bool) -> None:
         """Takes a connection, as `Exchange._forward` does."""
-        connection = self._pool.acquire(self._as_exchange(), fresh)
+        connection = self._pool.acquire(self, fresh)
         if connection is not None:
             self.connected(connection)
-
-    def _as_exchange(self) -> Exchange:
-        return cast("Exchange", self)
 
     # What becomes of the first try.
 
@@ -180,7 +155,7 @@ class SecondTry:
         if connection is not None:
             connection.discard()
         else:
-            self._pool.forget(self._as_exchange())
+            self._pool.forget(self)
 
     # From the pool.
 
@@ -200,7 +175,7 @@ class SecondTry:
         self.upstream_started = exchange.gateway.now()
         if exchange.trace is not None:
             self.fields = exchange.trace.hedges(exchange.fields, connection.endpoint_name, self.upstream_started)
-        connection.send_request(self._as_exchange(), exchange.pending, True)
+        connection.send_request(self, exchange.pending, True)
 
     def not_connected(self, failure: Failure, endpoint_index: int) -> None:
         exchange, pool = self._exchange, self._pool

@@ -11,6 +11,7 @@ __all__ = ["Peer", "Setup", "all_peers"]
 def all_peers() -> dict[str, Peer]:
     """Every peer by name, in the order of the report."""
     variants = ("guarded", "retries", "hedging", "unobserved", "observed", "traced", "recording")
-    ours = (Fastgw(), *(Fastgw(f"fastgw-{variant}") for variant in variants))
+    compiled = ("compiled", "compiled-unobserved", "compiled-observed")
+    ours = (Fastgw(), *(Fastgw(f"fastgw-{variant}") for variant in (*variants, *compiled)))
     peers: tuple[Peer, ...] = (*ours, Nginx(), Nginx(reuseport=True), Haproxy())
     return {peer.name: peer for peer in peers}

@@ -1,6 +1,8 @@
 """fastgw itself, with nothing set that its users would not set; and again with what guards an upstream."""
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 
@@ -70,24 +72,35 @@ _ADDED = {
 
 DEFAULT_MAX_CONNECTIONS = 10_000
 
+# The Python that has a compiled fastgw, for the peers with that in their name.
+COMPILED_PYTHON = "FASTGW_COMPILED_PYTHON"
+
 
 class Fastgw:
     """Its name says with what: "fastgw-guarded" has health checks, ejection, retries, a breaker and a concurrency
-    limit; "fastgw-traced" passes traces on, and "fastgw-recording" records all of them."""
+    limit; "fastgw-traced" passes traces on, and "fastgw-recording" records all of them. "fastgw-compiled" is another
+    Python's, and has its hot path compiled."""
 
     logs_to_stdout = False
 
     def __init__(self, name: str = "fastgw") -> None:
         self.name = name
+        self._is_compiled = "-compiled" in name
+        # Not what is in the folder that the benchmarks are run from.
+        self._run = [os.environ.get(COMPILED_PYTHON, ""), "-P"] if self._is_compiled else [sys.executable]
+        name = name.replace("-compiled", "")
         self.logs = name != "fastgw-unobserved"
         self._added = _ADDED[name]
 
     def missing(self) -> str | None:
+        if self._is_compiled:
+            told = f"{COMPILED_PYTHON} is to name a Python that has a fastgw whose hot path is compiled"
+            return None if shutil.which(self._run[0]) and self.version().endswith(" compiled") else told
         found = importlib.util.find_spec("fastgw") and importlib.util.find_spec("fastgw.__main__")
         return None if found else "fastgw can't be run: there is no fastgw.__main__"
 
     def version(self) -> str:
-        command = [sys.executable, "-m", "fastgw", "--version"]
+        command = [*self._run, "-m", "fastgw", "--version"]
         printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         return printed.strip() or "unknown"
 
@@ -109,4 +122,4 @@ class Fastgw:
         config = setup.directory / "fastgw.toml"
         text += self._added.replace("{backend_port}", str(setup.backend_port))
         config.write_text(text + "".join(_ROUTE.format(number=number) for number in range(setup.workload.routes)))
-        return [sys.executable, "-m", "fastgw", "run", str(config)]
+        return [*self._run, "-m", "fastgw", "run", str(config)]

@@ -55,7 +55,7 @@ class RequestHead:
         "upgrade",
     )
 
-    def __init__(self, raw: bytes, method: bytes, minor: int, table: RequestTable = REQUESTS) -> None:
+    def __init__(self, raw: bytes = b"", method: bytes = b"", minor: int = 1, table: RequestTable = REQUESTS) -> None:
         self.raw = raw
         self.table = table
         self.lines = b""
@@ -79,7 +79,8 @@ class RequestHead:
 
     def repeated(self, raw: bytes, path: bytes, query: bytes) -> RequestHead:
         """The head of a request that differs from this one in path and query alone."""
-        # Not through __init__, which would set most of them twice: this is for every request of a busy client.
+        # Not through __init__, which would set most of them twice: this is for every request of a busy client. (Where
+        # the class is compiled, __new__ calls __init__, so that needs no arguments.)
         other = RequestHead.__new__(RequestHead)
         other.raw = raw
         other.lines = b""
@@ -101,6 +102,12 @@ class RequestHead:
         other.trace_lines = self.trace_lines
         other.hop_names = self.hop_names
         other.forwarded = self.forwarded
+        return other
+
+    def copied(self) -> RequestHead:
+        other = self.repeated(self.raw, self.path, self.query)
+        other.lines = self.lines
+        other.scheme = self.scheme
         return other
 
     def header(self, name: bytes) -> bytes | None:

@@ -146,10 +146,11 @@ class Arrival(asyncio.Protocol):
         server.handed_over(self)
         session = None if tls is None or self._tls_listener is None else self._tls_listener.session(tls.side)
         connection = server.connection(Origin(self._ends, session))
+        protocol = cast(asyncio.Protocol, connection)
         if tls is not None:
-            tls.carry(connection)
+            tls.carry(protocol)
         else:
-            self._transport.set_protocol(connection)
+            self._transport.set_protocol(protocol)
             connection.connection_made(self._transport)
             if data and not self._transport.is_closing():
                 connection.data_received(data)

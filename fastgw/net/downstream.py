@@ -59,8 +59,9 @@ _JUST_NOW_S = 1.0
 _RATE_WINDOW_S = 10.0
 
 
-class DownstreamConnection(asyncio.Protocol):
-    """A client's connection to a listener."""
+class DownstreamConnection:
+    """A client's connection to a listener. It has all methods of an asyncio.Protocol, and not its base: a class that
+    is compiled has none that is interpreted."""
 
     __slots__ = (
         "_buffer",

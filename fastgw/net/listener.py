@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, MutableSequence
+from typing import cast
 
 from fastgw.counters import ACCEPTED, CLOSED, FAILED_HANDSHAKES, HANDSHAKES
 from fastgw.gateway import Gateway
@@ -65,10 +66,12 @@ class Server:
         if self.tls is not None:
             self.tls.set_ticket_keys(secret.value)
 
-    def connect(self) -> DownstreamConnection | Arrival:
+    def connect(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
         self._counters[ACCEPTED] += 1
-        return DownstreamConnection(self.gateway, self) if self._begins_with_request else Arrival(self)
+        if self._begins_with_request:
+            return cast(asyncio.Protocol, DownstreamConnection(self.gateway, self))
+        return Arrival(self)
 
     def connection(self, origin: Origin) -> DownstreamConnection:
         """The protocol of a connection when what came ahead of its first request is over."""

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastgw import errors, ports
@@ -71,7 +72,6 @@ class UpstreamPool:
         self.active = states.active
         self._idle: list[list[UpstreamConnection]] = [[] for _ in self.active]
         self._queue: deque[tuple[float, Exchange]] = deque()
-        self._opening: set[asyncio.Task[None]] = set()
         # Who waits for a new connection, and since when.
         self._dialling: dict[Exchange, float] = {}
         # Exchanges that wait before a retry.
@@ -146,9 +146,7 @@ class UpstreamPool:
                 else:
                     connection.close_idle()
             idle += unread
-        task = self.loop.create_task(self._open(index, exchange, header))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._open(index, exchange, header)
         return None
 
     def _admit(self, exchange: Exchange) -> bool:
@@ -283,11 +281,13 @@ class UpstreamPool:
 
     # Opening.
 
-    async def _open(self, index: int, exchange: Exchange, header: bytes) -> None:
-        endpoint = self.states.slots.endpoints[index]
-        connection = UpstreamConnection(self, index, endpoint.name, self._dialer.tls[index], header)
+    def _open(self, index: int, exchange: Exchange, header: bytes) -> None:
+        name = self.states.slots.endpoints[index].name
+        connection = UpstreamConnection(self, index, name, self._dialer.tls[index], header)
         self._dialling[exchange] = self.gateway.now()
-        failure = await self._dialer.dial(connection, header)
+        self._dialer.dial_then(connection, header, partial(self._dialled, index, exchange, connection))
+
+    def _dialled(self, index: int, exchange: Exchange, connection: UpstreamConnection, failure: Failure | None) -> None:
         self._count_dial(exchange)
         try:
             self._settle(index, exchange, connection, failure)

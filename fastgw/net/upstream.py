@@ -44,8 +44,9 @@ WRITE_HIGH_WATER = 64 * 1024
 _MASK = b"\0\0\0\0"
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One keep-alive connection to an endpoint."""
+class UpstreamConnection:
+    """One keep-alive connection to an endpoint. It has all methods of an asyncio.Protocol, and not its base: a class
+    that is compiled has none that is interpreted."""
 
     __slots__ = (
         "_buffer",

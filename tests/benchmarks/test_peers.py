@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import Setup, all_peers
+from benchmarks.peers.fastgw import COMPILED_PYTHON
 from benchmarks.workloads import WORKLOADS, named
 from fastgw.config.load import load_text
 
@@ -49,6 +50,21 @@ def test_two_fastgws_differ_in_hedging_alone(tmp_path: Path) -> None:
     retry = load_text(with_it).snapshot.upstreams["backend"].retry
     assert retry is not None
     assert retry.hedge is not None
+
+
+def test_a_compiled_fastgw_is_one_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "python"
+    monkeypatch.delenv(COMPILED_PYTHON, raising=False)
+    assert COMPILED_PYTHON in str(all_peers()["fastgw-compiled"].missing())
+    monkeypatch.setenv(COMPILED_PYTHON, str(other))
+    for hot_path, is_missing in (("interpreted", True), ("compiled", False)):
+        other.write_text(f"#!/bin/sh\necho fastgw 0.1.0, hot path: {hot_path}")
+        other.chmod(0o755)
+        assert (all_peers()["fastgw-compiled"].missing() is not None) == is_missing
+    workload = named("json-bare")
+    command = all_peers()["fastgw-compiled-observed"].command(Setup(workload, tmp_path, 20_000, 20_001, 1024))
+    assert command[:4] == [str(other), "-P", "-m", "fastgw"]
+    assert load_text(Path(command[-1]).read_text()).snapshot.counts_requests
 
 
 def test_traces_of_a_fastgw_go_to_the_backend(tmp_path: Path) -> None:

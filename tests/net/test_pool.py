@@ -103,7 +103,7 @@ class PoolRig:
 def give_up(rig: PoolRig) -> None:
     """Ends what hangs."""
     rig.pool.retire()
-    for task in rig.pool._opening:
+    for task in rig.pool._dialer._dialling:
         task.cancel()
 
 
@@ -205,7 +205,7 @@ async def test_each_endpoint_is_tried_once() -> None:
 async def test_an_endpoint_that_does_not_take_a_connection_in_time_is_504() -> None:
     rig = PoolRig(HANG, more='connect_timeout = "1ms"')
     exchange = rig.request()
-    await asyncio.gather(*rig.pool._opening)
+    await asyncio.gather(*rig.pool._dialer._dialling)
     assert (exchange.status, exchange.reason) == (504, "connect-timeout")
 
 
