@@ -86,8 +86,10 @@ class Fastgw:
     def __init__(self, name: str = "fastgw") -> None:
         self.name = name
         self._is_compiled = "-compiled" in name
-        # Not what is in the folder that the benchmarks are run from.
-        self._run = [os.environ.get(COMPILED_PYTHON, ""), "-P"] if self._is_compiled else [sys.executable]
+        self._python = os.environ.get(COMPILED_PYTHON, "") if self._is_compiled else sys.executable
+        # Not what is in the folder that the benchmarks are run from, neither here nor in the workers.
+        safe_path = ["env", "PYTHONSAFEPATH=1"] if self._is_compiled else []
+        self._run = [*safe_path, self._python]
         name = name.replace("-compiled", "")
         self.logs = name != "fastgw-unobserved"
         self._added = _ADDED[name]
@@ -95,7 +97,7 @@ class Fastgw:
     def missing(self) -> str | None:
         if self._is_compiled:
             told = f"{COMPILED_PYTHON} is to name a Python that has a fastgw whose hot path is compiled"
-            return None if shutil.which(self._run[0]) and self.version().endswith(" compiled") else told
+            return None if shutil.which(self._python) and self.version().endswith(" compiled") else told
         found = importlib.util.find_spec("fastgw") and importlib.util.find_spec("fastgw.__main__")
         return None if found else "fastgw can't be run: there is no fastgw.__main__"
 

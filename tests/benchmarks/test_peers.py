@@ -63,7 +63,7 @@ def test_a_compiled_fastgw_is_one_that_says_so(tmp_path: Path, monkeypatch: pyte
         assert (all_peers()["fastgw-compiled"].missing() is not None) == is_missing
     workload = named("json-bare")
     command = all_peers()["fastgw-compiled-observed"].command(Setup(workload, tmp_path, 20_000, 20_001, 1024))
-    assert command[:4] == [str(other), "-P", "-m", "fastgw"]
+    assert command[:5] == ["env", "PYTHONSAFEPATH=1", str(other), "-m", "fastgw"]
     assert load_text(Path(command[-1]).read_text()).snapshot.counts_requests
 
 
