@@ -100,8 +100,8 @@ def bench(options: argparse.Namespace) -> Iterator[Bench]:
 
 
 def compare(ready: Bench, options: argparse.Namespace) -> int:
-    peers, skipped = choose_peers(options.peer)
     workloads = choose_workloads(options)
+    peers, skipped = choose_peers(options.peer, workloads)
     samples: list[Sample] = []
     for workload in workloads:
         taking_part = [peer for peer in peers if peer.name in workload.peers]
@@ -126,9 +126,10 @@ def compare(ready: Bench, options: argparse.Namespace) -> int:
     return FAILED if failed or not all(summary.valid for summary in summaries) else OK
 
 
-def choose_peers(wanted: Sequence[str] | None) -> tuple[list[Peer], dict[str, str]]:
-    """The peers that can run here, and why the others can't."""
-    chosen = [peer for name, peer in all_peers().items() if not wanted or name in wanted]
+def choose_peers(wanted: Sequence[str] | None, workloads: Sequence[Workload]) -> tuple[list[Peer], dict[str, str]]:
+    """The peers that have a part in these workloads and can run here, and why the others can't."""
+    asked = {name for workload in workloads for name in workload.peers}
+    chosen = [peer for name, peer in all_peers().items() if name in asked and (not wanted or name in wanted)]
     skipped = {peer.name: reason for peer in chosen if (reason := peer.missing())}
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}")

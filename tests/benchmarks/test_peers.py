@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import choose_peers
 from benchmarks.peers import Setup, all_peers
 from benchmarks.peers.fastgw import COMPILED_PYTHON
-from benchmarks.workloads import WORKLOADS, named
+from benchmarks.workloads import WORKLOADS, for_smoke, named
 from fastgw.config.load import load_text
 
 
@@ -65,6 +66,13 @@ def test_a_compiled_fastgw_is_one_that_says_so(tmp_path: Path, monkeypatch: pyte
     command = all_peers()["fastgw-compiled-observed"].command(Setup(workload, tmp_path, 20_000, 20_001, 1024))
     assert command[:5] == ["env", "PYTHONSAFEPATH=1", str(other), "-m", "fastgw"]
     assert load_text(Path(command[-1]).read_text()).snapshot.counts_requests
+
+
+def test_who_is_missing_matters_only_where_it_has_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(COMPILED_PYTHON, raising=False)
+    assert "fastgw-compiled" in choose_peers(None, [named("compiled")])[1]
+    peers, skipped = choose_peers(None, for_smoke())
+    assert "fastgw-compiled" not in {*skipped, *(peer.name for peer in peers)}
 
 
 def test_traces_of_a_fastgw_go_to_the_backend(tmp_path: Path) -> None:
