@@ -17,10 +17,10 @@ from fastgw.config.problems import Wrong, did_you_mean, kind
 from fastgw.config.table import Table, section, setting
 
 FIELDS = (
-    "time", "client", "method", "host", "path", "status", "bytes", "duration_ms", "upstream_ms", "route", "endpoint",
+    "time", "client", "method", "host", "path", "status", "bytes", "duration_us", "upstream_us", "route", "endpoint",
     "consumer", "cache", "reason", "request_id", "listener", "bytes_in", "upstream", "protocol",
-    "user_agent", "referer", "attempts", "sampled", "answered_by", "queue_ms", "connect_ms", "body_ms", "earlier_ms",
-    "gateway_ms", "trace_id",
+    "user_agent", "referer", "attempts", "sampled", "answered_by", "queue_us", "connect_us", "body_us", "earlier_us",
+    "gateway_us", "trace_id",
 )  # fmt: skip
 DEFAULT_FIELDS = list(FIELDS[:15])
 # What a field may name: a request's header or query parameter, or an answer's header.

@@ -80,8 +80,8 @@ def test_a_line_of_json_says_what_was_asked_and_answered(where: str, backend: Re
         "request_id": first.values(b"x-request-id")[0].decode(),
     }.items()  # fmt: skip
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", there["time"])
-    assert 0 < there["upstream_ms"] <= there["duration_ms"]
-    assert here.items() >= {"route": "here", "endpoint": None, "status": 200, "bytes": 4, "upstream_ms": 0}.items()
+    assert 0 < there["upstream_us"] <= there["duration_us"]
+    assert here.items() >= {"route": "here", "endpoint": None, "status": 200, "bytes": 4, "upstream_us": 0}.items()
     assert nowhere.items() >= {"route": None, "status": 404, "reason": "no-route", "path": "/missing"}.items()
 
 

@@ -66,8 +66,8 @@ def test_every_field_of_an_exchange_is_told() -> None:
         "path": "/x?y",
         "status": 200,
         "bytes": 5,
-        "duration_ms": pytest.approx(251.5, abs=0.01),
-        "upstream_ms": pytest.approx(1.5, abs=0.01),
+        "duration_us": pytest.approx(251_500, abs=1),
+        "upstream_us": pytest.approx(1500, abs=1),
         "route": "shop",
         "endpoint": "b:1",
         "consumer": None,
@@ -84,11 +84,11 @@ def test_every_field_of_an_exchange_is_told() -> None:
         "attempts": 0,
         "sampled": 1,
         "answered_by": "upstream",
-        "queue_ms": 0,
-        "connect_ms": 0,
-        "body_ms": pytest.approx(250.0, abs=0.01),
-        "earlier_ms": 0,
-        "gateway_ms": 0,
+        "queue_us": 0,
+        "connect_us": 0,
+        "body_us": pytest.approx(250_000, abs=1),
+        "earlier_us": 0,
+        "gateway_us": 0,
         "trace_id": None,
     }
 
@@ -264,8 +264,8 @@ def test_a_backend_that_was_waited_for_in_vain_is_told_with_the_time() -> None:
     exchange = line.get("/")
     line.clock.now += 2.5
     exchange.timed_out()
-    told = as_json(exchange, "reason", "answered_by", "upstream_ms", "body_ms", "gateway_ms")
-    assert list(told.values()) == ["route-timeout", "failure", pytest.approx(2500.0, abs=0.01), 0, 0]
+    told = as_json(exchange, "reason", "answered_by", "upstream_us", "body_us", "gateway_us")
+    assert list(told.values()) == ["route-timeout", "failure", pytest.approx(2_500_000, abs=1), 0, 0]
 
 
 def test_the_phases_make_up_the_whole_time() -> None:
@@ -280,10 +280,10 @@ def test_the_phases_make_up_the_whole_time() -> None:
     line.clock.now += 0.03
     exchange.response_body(b"x")
     exchange.response_end(b"")
-    told = as_json(exchange, "duration_ms", *PHASES)
-    assert list(told.values()) == pytest.approx([137.0, 4.0, 2.0, 100.0, 30.0, 0.0, 1.0], abs=0.01)
+    told = as_json(exchange, "duration_us", *PHASES)
+    assert list(told.values()) == pytest.approx([137_000, 4000, 2000, 100_000, 30_000, 0, 1000], abs=1)
     exchange.tries = 2
-    assert list(as_json(exchange, "earlier_ms", "gateway_ms").values()) == pytest.approx([1.0, 0.0], abs=0.01)
+    assert list(as_json(exchange, "earlier_us", "gateway_us").values()) == pytest.approx([1000, 0], abs=1)
 
 
 # Sampled and slow ones
@@ -302,8 +302,8 @@ def test_a_line_tells_by_what_share_it_was_kept() -> None:
 
 def test_a_slow_exchange_is_told_with_its_phases_and_another_is_not() -> None:
     exchange = answered()
-    told = with_rule(exchange, LogRule(0.01, slow_s=0.25), "path", "upstream_ms", "sampled")
-    assert list(told) == ["path", "upstream_ms", "sampled", *(name for name in PHASES if name != "upstream_ms")]
+    told = with_rule(exchange, LogRule(0.01, slow_s=0.25), "path", "upstream_us", "sampled")
+    assert list(told) == ["path", "upstream_us", "sampled", *(name for name in PHASES if name != "upstream_us")]
     assert told["sampled"] == 1
     assert list(with_rule(exchange, LogRule(0.01, slow_s=0.26), "path", "sampled")) == ["path", "sampled"]
 
