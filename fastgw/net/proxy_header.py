@@ -38,7 +38,7 @@ def header(version: str, source: Peer, destination: Peer) -> bytes:
             # §2.1: the server uses what it sees of the connection itself.
             return b"PROXY UNKNOWN\r\n"
         family = "TCP4" if ends[0].version == 4 else "TCP6"
-        return f"PROXY {family} {ends[0]} {ends[1]} {source[1]} {destination[1]}\r\n".encode()
+        return f"PROXY {family} {_text(ends[0])} {_text(ends[1])} {source[1]} {destination[1]}\r\n".encode()
     if ends is None:
         return _SIGNATURE + bytes((_PROXY, _UNSPECIFIED, 0, 0))
     number = partial(int.to_bytes, length=2, byteorder="big")
@@ -69,6 +69,12 @@ def _of_one_family(source: Address | None, destination: Address | None) -> tuple
 def _mapped(address: Address) -> IPv6Address:
     """RFC 4291 §2.5.5.2: an IPv4 address as an IPv6 address."""
     return address if isinstance(address, IPv6Address) else IPv6Address(b"\x00" * 10 + b"\xff\xff" + address.packed)
+
+
+def _text(address: Address) -> str:
+    """§2.1: an IPv6 address has groups of hexadecimal digits; from 3.13 on Python writes a mapped one with dots."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(address) if mapped is None else f"::ffff:{int(mapped) >> 16:x}:{int(mapped) & 0xFFFF:x}"
 
 
 @dataclass(frozen=True, slots=True)
