@@ -6,8 +6,9 @@ Both ways it is the same code. Compiling takes a C compiler and two minutes, and
 from __future__ import annotations
 
 import os
+import sys
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 COMPILED = (
     "fastgw/counters.py",
@@ -42,15 +43,26 @@ COMPILED = (
     "fastgw/tracing.py",
 )
 
-if os.environ.get("FASTGW_COMPILE") == "1":
+# Types alone decide what is made, and the build's environment may have none of what is imported: all that is from
+# elsewhere is taken as it comes, and what the project asks of its own types is checked by the tests.
+_OPTIONS = ("--config-file=", "--no-site-packages", "--ignore-missing-imports")
+# The first one whose mypyc compiles this.
+_MYPY = "mypy>=2.1"
+# What is asked for before mypyc is there, to learn what the build takes.
+_QUESTIONS = {"egg_info", "dist_info", "sdist"}
+
+
+def _extensions() -> list[Extension]:
     try:
-        from mypyc.build import mypycify
+        from mypyc.build import mypycify  # noqa: PLC0415, it is there only to compile
     except ImportError:
-        # Whoever builds asks first what that takes, and then comes again.
-        extensions = []
-    else:
-        # Where it is built there is nothing of what it imports.
-        extensions = mypycify(["--ignore-missing-imports", *COMPILED], group_name="fastgw")
-    setup(setup_requires=["mypy>=1.13"], ext_modules=extensions)
+        if _QUESTIONS.isdisjoint(sys.argv):
+            sys.exit(f"FASTGW_COMPILE=1 takes mypyc: pip install '{_MYPY}'")
+        return []
+    return mypycify([*_OPTIONS, *COMPILED], group_name="fastgw")
+
+
+if os.environ.get("FASTGW_COMPILE", "0") not in ("", "0"):
+    setup(setup_requires=[_MYPY], ext_modules=_extensions())
 else:
     setup()

@@ -354,7 +354,7 @@ def test_a_slow_exchange_is_kept_with_phases_that_make_up_its_time(played: Playe
     assert line["upstream_us"] >= 115_000
     assert line["body_us"] >= 95_000
     assert line["duration_us"] >= 215_000
-    # Each is rounded by itself.
+    # Each is cut off to whole microseconds by itself.
     assert sum(line[name] for name in PHASES) == pytest.approx(line["duration_us"], abs=len(PHASES))
     assert [name for name in line if name in PHASES and line[name] < 0] == []
     assert set(PHASES) <= set(line)
