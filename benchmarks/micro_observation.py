@@ -10,6 +10,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from benchmarks.micro_access_log import settings_of
 from benchmarks.micro_policies import NOTHING, TURNS_PER_ROUND, Line, compared, table
@@ -33,9 +34,9 @@ CASES = {
 }
 
 
-def line_with(parts: Sequence[str]) -> tuple[Line, list[LogSink]]:
+def line_with(parts: Sequence[str], now: Callable[[], float] = monotonic) -> tuple[Line, list[LogSink]]:
     """The line that is observed so, and its logs."""
-    line = Line(NOTHING)
+    line = Line(NOTHING, now=now)
     line.add_header_lines(_HEADERS)
     gateway = line.gateway
     takers: list[Callable[[list[Exchange]], None]] = []

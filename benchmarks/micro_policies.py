@@ -111,16 +111,17 @@ class _Log:
 class _Loop:
     """Nothing here waits for anything but the timers of policies, which come with the next tick."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timers.append((monotonic() + seconds, call))
+        self._timers.append((self._now() + seconds, call))
 
     def tick(self) -> None:
         timers, self._timers = self._timers, []
         for due, call in timers:
-            if due <= monotonic():
+            if due <= self._now():
                 call()
             else:
                 self._timers.append((due, call))
@@ -156,29 +157,28 @@ class _Sent(Transport):
 class Line:
     """A worker with one upstream of three endpoints, and clients whose requests are answered after all have asked."""
 
-    def __init__(self, policy: str, target: bytes = b"/items/1027") -> None:
+    def __init__(self, policy: str, target: bytes = b"/items/1027", now: Callable[[], float] = monotonic) -> None:
         endpoints = ", ".join([f'"{name}"' for name in ENDPOINTS])
         others = _ALL if policy == ELSEWHERE else ""
         text = _CONFIG.format(endpoints=endpoints, settings=POLICIES[policy], others=others)
         snapshot = load_text(text, "config.toml", Path("."), {}).snapshot
-        self._loop = _Loop()
+        self._now = now
+        self._loop = _Loop(now)
         loop = cast(AbstractEventLoop, self._loop)
         pools: dict[str, Any] = {}
         chance = random.Random(1).random
-        self.gateway = gateway = Gateway(
-            snapshot, pools, _Log(), monotonic, chance, b"0" * 16, _raise, [0] * COLUMN_SIZE
-        )
-        self.sweep = Sweep(loop, monotonic, _raise)
+        self.gateway = gateway = Gateway(snapshot, pools, _Log(), now, chance, b"0" * 16, _raise, [0] * COLUMN_SIZE)
+        self.sweep = Sweep(loop, now, _raise)
         for name, upstream in snapshot.upstreams.items():
-            resolver = Resolver(loop, monotonic)
-            pools[name] = UpstreamPool(upstream, gateway, resolver, self.sweep, loop, _ignore, monotonic)
+            resolver = Resolver(loop, now)
+            pools[name] = UpstreamPool(upstream, gateway, resolver, self.sweep, loop, _ignore, now)
         gateway.bind_routes()
         self.pool: UpstreamPool = pools["a"]
         if policy in (WARMING, ONE_OUT):
             self.pool.set_unhealthy({ENDPOINTS[0]})
         if policy == WARMING:
             self.pool.set_unhealthy(())
-        refusals = Refusals(_ignore, monotonic)
+        refusals = Refusals(_ignore, now)
         counters = gateway.counters
         secret = TicketSecret(bytes(80), 0)
         self._server = Server(gateway, snapshot.listeners[0], self.sweep, loop, refusals, secret, _ignore, counters)
@@ -202,7 +202,7 @@ class Line:
         if not self._turns % _TURNS_PER_TICK:
             self._loop.tick()
             for call in self.sweep.each_tick:
-                call(monotonic())
+                call(self._now())
 
     def add_header_lines(self, lines: bytes) -> None:
         """Each begun by CRLF, to what clients send from now on."""

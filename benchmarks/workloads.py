@@ -91,7 +91,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "observed",
         "small JSON, bare heads; without a log, with it, and with metrics and tracing beside it",
-        peers=("fastgw-unobserved", "fastgw", "fastgw-observed", "nginx"),
+        peers=("fastgw-unobserved", "fastgw", "fastgw-observed", "nginx-unobserved", "nginx"),
     ),
     Workload(
         "compiled",

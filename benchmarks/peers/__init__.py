@@ -13,5 +13,5 @@ def all_peers() -> dict[str, Peer]:
     variants = ("guarded", "retries", "hedging", "unobserved", "observed", "traced", "recording")
     compiled = ("compiled", "compiled-unobserved", "compiled-observed")
     ours = (Fastgw(), *(Fastgw(f"fastgw-{variant}") for variant in (*variants, *compiled)))
-    peers: tuple[Peer, ...] = (*ours, Nginx(), Nginx(reuseport=True), Haproxy())
+    peers: tuple[Peer, ...] = (*ours, Nginx(), Nginx("nginx-reuseport"), Nginx("nginx-unobserved"), Haproxy())
     return {peer.name: peer for peer in peers}

@@ -31,7 +31,7 @@ events {{
 http {{
     # escape=json makes the line JSON whatever a client sends; the buffer makes it one write per 64 KiB.
     log_format json escape=json '{{{log_fields}}}';
-    access_log {directory}/access.log json buffer=64k flush=1s;
+    access_log {access_log};
 
     keepalive_requests {requests_per_connection};   # the default closes a client's connection after 1000
     keepalive_timeout {idle_seconds}s;
@@ -87,14 +87,14 @@ _TLS = """\
 
 
 class Nginx:
-    """`reuseport`: a listening socket for each worker, as fastgw has them; nginx's own way is one for all."""
+    """Its name says with what: "nginx-reuseport" has a listening socket for each worker, as fastgw has them, where
+    nginx's own way is one for all; "nginx-unobserved" has no log."""
 
     logs_to_stdout = False
-    logs = True
 
-    def __init__(self, reuseport: bool = False) -> None:
-        self.name = "nginx-reuseport" if reuseport else "nginx"
-        self._reuseport = reuseport
+    def __init__(self, name: str = "nginx") -> None:
+        self.name = name
+        self.logs = name != "nginx-unobserved"
 
     def missing(self) -> str | None:
         return None if shutil.which("nginx") else "nginx is not installed"
@@ -108,7 +108,7 @@ class Nginx:
 
     def command(self, setup: Setup) -> list[str]:
         config = setup.directory / "nginx.conf"
-        config.write_text(_render(setup, self._reuseport))
+        config.write_text(_render(setup, self.logs, self.name == "nginx-reuseport"))
         error_log = setup.directory / "error.log"
         return [
             shutil.which("nginx") or "nginx",
@@ -121,7 +121,7 @@ class Nginx:
         ]
 
 
-def _render(setup: Setup, reuseport: bool) -> str:
+def _render(setup: Setup, logs: bool, reuseport: bool) -> str:
     connections = setup.workload.connections
     # Idle clients use no upstream connection; busy ones may use one each at the same time.
     upstream = UPSTREAM_KEEPALIVE if setup.workload.kind is Kind.IDLE else max(connections, UPSTREAM_KEEPALIVE)
@@ -131,6 +131,7 @@ def _render(setup: Setup, reuseport: bool) -> str:
         worker_connections=min(setup.files, (connections + upstream) * 5 // 4 + 512),
         directory=setup.directory,
         log_fields=_LOG_FIELDS,
+        access_log=f"{setup.directory}/access.log json buffer=64k flush=1s" if logs else "off",
         requests_per_connection=REQUESTS_PER_CONNECTION,
         idle_seconds=IDLE_SECONDS,
         backend_port=setup.backend_port,

@@ -85,6 +85,12 @@ def test_traces_of_a_fastgw_go_to_the_backend(tmp_path: Path) -> None:
     assert load_text(configuration("fastgw", tmp_path)).tracing is None
 
 
+def test_nginx_has_a_log_unless_its_name_says_that_it_has_none(tmp_path: Path) -> None:
+    assert f"access_log {tmp_path}/access.log json" in configuration("nginx", tmp_path)
+    without = configuration("nginx-unobserved", tmp_path)
+    assert [line.strip() for line in without.splitlines() if "access_log" in line] == ["access_log off;"]
+
+
 def test_nginx_has_a_socket_for_each_worker_only_where_its_name_says_so(tmp_path: Path) -> None:
     assert " reuseport " in configuration("nginx-reuseport", tmp_path)
     assert "reuseport" not in configuration("nginx", tmp_path)
