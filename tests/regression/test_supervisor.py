@@ -84,6 +84,8 @@ def test_a_process_that_can_t_be_started_is_tried_again(tmp_path: Path) -> None:
     link.symlink_to(sys.executable)
     try:
         with run(tmp_path, config("one"), python=str(link)) as gateway:
+            # Until then, one with the standby's name may be on its way to be a worker.
+            assert eventually(lambda: len(gateway.worker_pids()) == 2)
             standby = process_by_name(gateway, "fastgw-standby")
             link.rename(python)
             os.kill(standby, signal.SIGKILL)
