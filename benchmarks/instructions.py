@@ -1,11 +1,11 @@
-"""What a request and its parts cost in instructions: `python -m benchmarks.instructions [PART …]`.
+"""What a request, and to observe it, costs in instructions: `python -m benchmarks.instructions [PART …]`.
 
 Time tells nothing of a few percent where neighbours have their share of the caches; what valgrind counts (Debian:
-`valgrind`) is the same from one run to the next, to a thousandth. The lines are those of `micro_observation` and
-`micro_policies`, without sockets and the kernel; a part is one of theirs. Beside the instructions stand the accesses
-that miss caches of two sizes, as valgrind simulates them: of 32 KiB each for code and data, as processors have for
-each core, and of 256 KiB, as is left of the second level for a process beside the kernel's network code. What misses
-the latter is what a loop alone never shows: it has to come from memory again under load, at up to 200 ns each.
+`valgrind`) is the same from one run to the next, to a thousandth. The line and the parts are those of
+`micro_observation`, without sockets and the kernel. Beside the instructions stand the accesses that miss caches of two
+sizes, as valgrind simulates them: of 32 KiB each for code and data, as processors have for each core, and of 256 KiB,
+as is left of the second level for a process beside the kernel's network code. What misses the latter is what a loop
+alone never shows: it may have to come from memory again under load, at up to 200 ns each.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from itertools import count
 from pathlib import Path
 
 from benchmarks.micro_observation import CASES, line_with
-from benchmarks.micro_policies import CLIENTS, NOTHING, POLICIES, Line
+from benchmarks.micro_policies import CLIENTS, NOTHING
 
-PARTS = (*CASES, *(name for name in POLICIES if name != NOTHING))
 # Of all clients: what comes before the first of them, and the first ones themselves, are in both counts.
 _TURNS = (64, 320)
 # By which the clock goes on at each look. A request looks a few times: that makes it as long as under load.
@@ -55,17 +54,13 @@ class Cost:
 def run(part: str, turns: int) -> None:
     """What is counted. It ends the process."""
     looks = count()
-    line = line_for(part, lambda: 1000.0 + next(looks) * _LOOK_S)
+    line, _ = line_with(CASES[part], lambda: 1000.0 + next(looks) * _LOOK_S)
     gc.collect()
     gc.disable()
     for _ in range(turns):
         line.turn()
     # What an end in order takes is no request's.
     os._exit(0)
-
-
-def line_for(part: str, now: Callable[[], float]) -> Line:
-    return line_with(CASES[part], now)[0] if part in CASES else Line(part, now=now)
 
 
 def read_counts(told: str) -> tuple[int, int, int]:
@@ -117,16 +112,20 @@ def table(found: dict[str, Cost]) -> str:
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"(default: {', '.join(CASES)})")
-    parser.add_argument("--run", type=int, metavar="TURNS", help="only do what is counted, with one part")
+    parser.add_argument("--run", type=int, metavar="TURNS", help="only do what is counted, with the first part")
     options = parser.parse_args(given)
-    unknown = [part for part in options.parts if part not in PARTS]
+    parts = list(dict.fromkeys(options.parts)) or list(CASES)
+    unknown = [part for part in parts if part not in CASES]
     if unknown:
-        parser.error(f"{unknown[0]!r} is none of: {', '.join(PARTS)}")
+        parser.error(f"{unknown[0]!r} is none of: {', '.join(CASES)}")
     if options.run is not None:
-        run(options.parts[0], options.run)
+        run(parts[0], options.run)
     if shutil.which(_VALGRIND[0]) is None:
         parser.error("valgrind is not installed (Debian: apt-get install valgrind)")
-    print(table(costs(list(dict.fromkeys([NOTHING, *(options.parts or CASES)])))))
+    try:
+        print(table(costs([NOTHING, *(part for part in parts if part != NOTHING)])))
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import instructions
@@ -49,6 +51,18 @@ def test_what_is_counted_is_requests_alone() -> None:
     # The start of the process takes a thousand times as many.
     assert 10_000 < cost.instructions < 1_000_000
     assert cost.instructions > cost.misses > cost.far_misses > 0
+
+
+def test_a_valgrind_that_fails_is_told_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "valgrind"
+    broken.write_text("#!/bin/sh\necho 'valgrind: no such tool' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SystemExit) as ended:
+        instructions.main(["metrics"])
+    assert (ended.value.code, capsys.readouterr().err) == (1, "valgrind: no such tool\n\n")
 
 
 def test_an_unknown_part_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
